@@ -387,6 +387,13 @@ identifier! {
     |b| b.is_ascii_uppercase() || b.is_ascii_digit()
 }
 
+impl Ods {
+    /// A code that no organisation has: it stands for a practice nobody knows.
+    pub(crate) fn nowhere() -> Ods {
+        Ods("NOWHERE0".to_owned())
+    }
+}
+
 identifier! {
     /// A registered client's identifier.
     ClientId, "client id", (1..=64), "1 to 64 of A-Z a-z 0-9 . _ -",
