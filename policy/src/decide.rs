@@ -164,15 +164,12 @@ impl Entry {
 impl Rules {
     /// Puts one question to Cedar: the rule that permits, or the rule that does not.
     pub(crate) fn judge(&self, question: Result<Question, Malformed>) -> Result<Reason, Reason> {
-        let Ok(question) = question else {
-            return Err(Reason::new(
-                QUESTION_MALFORMED,
-                "The question does not fit the schema.",
-            ));
-        };
-        let response =
-            self.authorizer
-                .is_authorized(&question.request, &self.policies, &question.entities);
+        let malformed = || Reason::new(QUESTION_MALFORMED, "The question does not fit the schema.");
+        let question = question.map_err(|Malformed| malformed())?;
+        let Question { request, entities } = &question;
+        let action = request.action().ok_or_else(malformed)?;
+        let policies = self.policies(action).ok_or_else(malformed)?;
+        let response = self.authorizer.is_authorized(request, policies, entities);
         let diagnostics = response.diagnostics();
         let has_broken = diagnostics.errors().next().is_some();
         match (response.decision(), has_broken) {

@@ -29,3 +29,9 @@ pub use words::{
     Category, ClientId, ClientRole, Label, NhsNumber, Ods, PractitionerId, Purpose, RecordId,
     RelationKind, Role, WordError,
 };
+
+#[cfg(test)]
+extern crate self as policy;
+#[cfg(test)]
+#[path = "../tests/world/mod.rs"]
+mod world;

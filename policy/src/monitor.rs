@@ -6,47 +6,31 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Authorizer, EntityUid, PolicyId, PolicySet, Schema};
+use cedar_policy::{Authorizer, EntityUid, PolicyId, PolicySet};
 
 use crate::cedar::Question;
 
-/// The invariants, and which of them an act has to meet.
+/// For each act the invariants it has to meet, every one of them.
 pub(crate) struct Monitor {
-    invariants: PolicySet,
-    required: HashMap<EntityUid, HashSet<PolicyId>>,
+    invariants: HashMap<EntityUid, PolicySet>,
 }
 
 impl Monitor {
-    pub(crate) fn new(invariants: PolicySet, schema: &Schema) -> Monitor {
-        let mut required: HashMap<EntityUid, HashSet<PolicyId>> = HashMap::new();
-        for invariant in invariants.policies() {
-            for environment in invariant.get_valid_request_envs(schema) {
-                required
-                    .entry(environment.action().clone())
-                    .or_default()
-                    .insert(invariant.id().clone());
-            }
-        }
-        Monitor {
-            invariants,
-            required,
-        }
+    pub(crate) fn new(invariants: HashMap<EntityUid, PolicySet>) -> Monitor {
+        Monitor { invariants }
     }
 
-    /// Whether every invariant that applies holds. An act that none applies to holds none.
+    /// Whether every invariant of the act holds. An act that has none meets none.
     pub(crate) fn is_content(&self, authorizer: &Authorizer, question: &Question) -> bool {
-        let required = question
-            .request
-            .action()
-            .and_then(|action| self.required.get(action));
-        let Some(required) = required else {
+        let action = question.request.action();
+        let Some(invariants) = action.and_then(|action| self.invariants.get(action)) else {
             return false;
         };
         // Why one evaluation suffices: Cedar evaluates every permit and names all that hold.
-        let response =
-            authorizer.is_authorized(&question.request, &self.invariants, &question.entities);
+        let response = authorizer.is_authorized(&question.request, invariants, &question.entities);
         let held: HashSet<&PolicyId> = response.diagnostics().reason().collect();
         response.diagnostics().errors().next().is_none()
-            && required.iter().all(|invariant| held.contains(invariant))
+            && !invariants.is_empty()
+            && invariants.policies().all(|it| held.contains(it.id()))
     }
 }

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::sync::LazyLock;
 
-use cedar_policy::{Entity, Request};
+use cedar_policy::{Entities, Request};
 use serde_json::Value;
 
 use crate::ask::{Ask, IssueToken, Read, Selection, TOKEN_LIFE_MS};
 use crate::caller::{Caller, RecordScope, Scope};
-use crate::cedar::{Bearing, Malformed, Question, entities};
+use crate::cedar::{Bearing, Malformed, Question};
 use crate::decide::{Entry, Weigh, Weighed, no_token, unknown};
 use crate::facts::{
     Agreement, Fact, Holder, PatientFacts, PractitionerFacts, Relationship, Strength, TokenFacts,
@@ -126,14 +126,15 @@ static NOWHERE: LazyLock<Holder> = LazyLock::new(|| Holder {
 struct Inquiry<'a> {
     rules: &'a Rules,
     bearing: Bearing<'a>,
-    people: Result<[Entity; 3], Malformed>,
+    people: Result<Entities, Malformed>,
     relationship: Option<&'a Relationship>,
     holders: Vec<&'a Holder>,
     /// The practice where the patient is registered: its reason for a refusal is the one to tell.
     registered: Option<&'a Ods>,
     /// The first fact that is unknown. INVARIANT: while there is one, nothing is permitted.
     missing: Option<Reason>,
-    requests: BTreeMap<(usize, Option<usize>), Result<Request, Malformed>>,
+    /// By holder, agreement, and a category beside those of the holder's records.
+    requests: BTreeMap<(usize, Option<usize>, Option<Category>), Result<Request, Malformed>>,
     rulings: BTreeMap<(usize, Category, &'a BTreeSet<Label>), Ruling>,
 }
 
@@ -201,7 +202,7 @@ impl<'a> Inquiry<'a> {
         }
         Inquiry {
             rules,
-            people: rules.lexicon.people(&bearing),
+            people: rules.lexicon.people(&rules.schema, &bearing),
             relationship: fittest_relationship(relationships, &bearing),
             bearing,
             holders,
@@ -329,23 +330,35 @@ impl<'a> Inquiry<'a> {
         let Inquiry { rules, bearing, .. } = self;
         let agreements = holder.agreements.known().map_or(&[][..], Vec::as_slice);
         let agreement = fittest_agreement(agreements, holder, bearing, category, labels);
-        let request = match self.requests.entry((at, agreement.map(|(place, _)| place))) {
+
+        // One request serves all records of a holder; a baseline category may lie outside them.
+        let mut in_question: BTreeSet<Category> = holder
+            .records
+            .iter()
+            .map(|record| record.category)
+            .collect();
+        let beside = in_question.insert(category).then_some(category);
+        let key = (at, agreement.map(|(place, _)| place), beside);
+        let request = match self.requests.entry(key) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => slot.insert(rules.lexicon.release_request(
                 &rules.schema,
                 bearing,
                 agreement.map(|(_, agreement)| agreement),
                 self.relationship,
+                &in_question,
             )),
         };
         let patient = &bearing.scope.patient;
-        let record = rules
-            .lexicon
-            .record(patient, &holder.practice, category, labels)?;
-        let people = self.people.clone()?;
+        let lexicon = &rules.lexicon;
+        let record = lexicon.record(patient, &holder.practice, category, labels)?;
+        let entities = self
+            .people
+            .clone()?
+            .add_entities([record], Some(&rules.schema));
         Ok(Question {
             request: request.clone()?,
-            entities: entities(people.into_iter().chain([record]), &rules.schema)?,
+            entities: entities.map_err(|_| Malformed)?,
         })
     }
 

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy::{
-    Authorizer, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, Effect, EntityUid, Policy, PolicyId, PolicySet, RequestEnv,
+    ResourceConstraint, Schema, ValidationMode, Validator,
 };
 use sha2::{Digest, Sha256};
 
@@ -74,7 +75,8 @@ pub(crate) const QUESTION_MALFORMED: &str = "question-malformed";
 pub struct Rules {
     pub(crate) authorizer: Authorizer,
     pub(crate) schema: Schema,
-    pub(crate) policies: PolicySet,
+    /// For each act the rules that can speak about it.
+    policies: HashMap<EntityUid, PolicySet>,
     pub(crate) monitor: Monitor,
     pub(crate) lexicon: Lexicon,
     /// Every rule's place and words; the guards come first.
@@ -169,15 +171,15 @@ impl Rules {
             .enumerate()
             .map(|(place, policy)| (policy.id().clone(), (place, reason(policy))))
             .collect();
-        let policies = set(guards.iter().chain(&rules))?;
-        strict(&validator, &policies)?;
-        let invariants = set(&invariants)?;
-        strict(&validator, &invariants)?;
+        strict(&validator, &set(guards.iter().chain(&rules))?)?;
+        strict(&validator, &set(&invariants)?)?;
+        let policies = slices(guards.iter().chain(&rules), &schema)?;
+        let invariants = slices(invariants.iter(), &schema)?;
 
         Ok(Rules {
             authorizer: Authorizer::new(),
-            lexicon: Lexicon::new().map_err(|error| LoadError::Schema(error.to_string()))?,
-            monitor: Monitor::new(invariants, &schema),
+            lexicon: Lexicon::new().map_err(|_| LoadError::Schema("a type's name".to_owned()))?,
+            monitor: Monitor::new(invariants),
             order,
             guard_count: guards.len(),
             digest: digest(&[shipped_text(), vec![local]].concat()).into(),
@@ -195,6 +197,11 @@ impl Rules {
     /// The same without the local text: what a proof of the guards is about.
     pub fn shipped_digest() -> String {
         digest(&shipped_text())
+    }
+
+    /// The rules that can speak about this act; none for an act that the schema does not know.
+    pub(crate) fn policies(&self, action: &EntityUid) -> Option<&PolicySet> {
+        self.policies.get(action)
     }
 
     pub(crate) fn shared_digest(&self) -> Arc<str> {
@@ -286,6 +293,38 @@ fn set<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Result<PolicySet, 
             .map_err(|_| LoadError::IdTaken(policy.id().to_string()))?;
     }
     Ok(set)
+}
+
+/// The rules for each act of the schema. An evaluation visits every rule it is given, so those that
+/// by their scope speak of another act, or of another kind of thing, are left out.
+fn slices<'a>(
+    policies: impl Iterator<Item = &'a Policy> + Clone,
+    schema: &Schema,
+) -> Result<HashMap<EntityUid, PolicySet>, LoadError> {
+    schema
+        .request_envs()
+        .map(|environment| {
+            let speaks = |policy: &&'a Policy| can_speak(policy, &environment);
+            let slice = set(policies.clone().filter(speaks))?;
+            Ok((environment.action().clone(), slice))
+        })
+        .collect()
+}
+
+/// Read off the scope alone. Where in doubt (a group of actions, an ancestor) a rule stays in.
+fn can_speak(policy: &Policy, environment: &RequestEnv) -> bool {
+    let is_its_resource = match policy.resource_constraint() {
+        ResourceConstraint::Is(kind) => kind == *environment.resource(),
+        ResourceConstraint::Any
+        | ResourceConstraint::In(_)
+        | ResourceConstraint::Eq(_)
+        | ResourceConstraint::IsIn(_, _) => true,
+    };
+    let is_its_action = match policy.action_constraint() {
+        ActionConstraint::Eq(action) => action == *environment.action(),
+        ActionConstraint::Any | ActionConstraint::In(_) => true,
+    };
+    is_its_resource && is_its_action
 }
 
 fn strict(validator: &Validator, policies: &PolicySet) -> Result<(), LoadError> {

@@ -332,7 +332,7 @@ impl TryFrom<&str> for NhsNumber {
             .zip((1..=10).rev())
             .map(|(digit, weight)| u32::from(digit - b'0') * weight)
             .sum();
-        if sum % 11 == 0 {
+        if sum.is_multiple_of(11) {
             Ok(NhsNumber(digits))
         } else {
             Err(wrong("check digit by modulus 11"))
