@@ -168,3 +168,59 @@ impl Doing<'_> {
         entry
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+    use super::Deposit;
+    use crate::ask::Ask;
+    use crate::caller::Scope;
+    use crate::decide::decide;
+    use crate::facts::{DepositFacts, Fact, Standing};
+    use crate::rules::Rules;
+    use crate::world::{
+        PERMIT_ALL, ods, other_patient, patient, practice_caller, practice_facts, rule,
+    };
+
+    fn scope(practice: &str, patient: Option<crate::words::NhsNumber>) -> Scope {
+        Scope::Deposit {
+            practice: ods(practice),
+            patient,
+        }
+    }
+
+    #[test]
+    fn the_monitor_stops_what_a_lost_guard_lets_through() {
+        let facts = practice_facts();
+        let suspended = DepositFacts {
+            organisation: Fact::Known(Standing { suspended: true }),
+            ..facts.clone()
+        };
+        let unaccepted = DepositFacts {
+            client_accepted: Fact::Known(false),
+            ..facts.clone()
+        };
+        let (right, another) = (scope("A81001", None), scope("A81002", None));
+        let other_patient = scope("A81001", Some(other_patient()));
+        for (guard, scope, facts) in [
+            ("never-for-another-practice", &right, &unaccepted),
+            ("never-for-a-suspended-client", &right, &suspended),
+            ("never-on-another-errand", &another, &facts),
+            ("never-about-another-patient", &other_patient, &facts),
+        ] {
+            let whole = Rules::parse(PERMIT_ALL).unwrap();
+            let lacking = Rules::parse(PERMIT_ALL).unwrap().without(guard);
+            for (rules, expected) in [(whole, guard), (lacking, "invariant-broken")] {
+                let act = Deposit {
+                    practice: ods("A81001"),
+                    patient: patient(),
+                    records: Vec::new(),
+                    digest: [0; 32],
+                };
+                let ask = Ask::new(practice_caller(scope.clone()), act);
+                assert_eq!(rule(&decide(&rules, ask, facts)), expected);
+            }
+        }
+    }
+}

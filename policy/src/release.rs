@@ -427,3 +427,6 @@ fn fittest_relationship<'a>(
         )
     })
 }
+
+#[cfg(test)]
+mod traps;

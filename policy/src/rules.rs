@@ -204,6 +204,15 @@ impl Rules {
         self.policies.get(action)
     }
 
+    /// The same rules with one of them lost, to see what the monitor makes of it.
+    #[cfg(test)]
+    pub(crate) fn without(mut self, id: &str) -> Rules {
+        for slice in self.policies.values_mut() {
+            let _ = slice.remove_static(PolicyId::new(id));
+        }
+        self
+    }
+
     pub(crate) fn shared_digest(&self) -> Arc<str> {
         Arc::clone(&self.digest)
     }

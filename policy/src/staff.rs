@@ -57,3 +57,46 @@ fn judge(
             .staff_question(&rules.schema, caller, is_suspended, facts.now_ms, act);
     Ok(((), rules.judge(question)?))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+    use super::{AdminAct, ReadLog};
+    use crate::ask::Ask;
+    use crate::decide::decide;
+    use crate::facts::{AdminFacts, Fact};
+    use crate::rules::{Rules, SCHEMA};
+    use crate::world::{NOW_MS, PERMIT_ALL, World, rule};
+
+    #[test]
+    fn the_schema_lists_the_same_acts() {
+        let (_, rest) = SCHEMA.split_once("entity Deed enum [").unwrap();
+        let (list, _) = rest.split_once(']').unwrap();
+        let listed: Vec<&str> = list
+            .split(',')
+            .map(|act| act.trim().trim_matches('"'))
+            .collect();
+        assert_eq!(listed, AdminAct::ACTS);
+    }
+
+    #[test]
+    fn the_monitor_stops_what_a_lost_guard_lets_through() {
+        let facts = AdminFacts {
+            now_ms: NOW_MS,
+            suspended: Fact::Known(false),
+        };
+        let caller = World::in_order().bare_caller(None);
+        let rules = Rules::parse(PERMIT_ALL)
+            .unwrap()
+            .without("never-administered-by-others")
+            .without("never-the-log-to-others");
+        let (act, object) = ("kek.rotate".into(), "A81001".into());
+        let ask = Ask::new(caller.clone(), AdminAct { act, object });
+        assert_eq!(rule(&decide(&rules, ask, &facts)), "invariant-broken");
+        for what in ["entries", "history"] {
+            let ask = Ask::new(caller.clone(), ReadLog { what: what.into() });
+            assert_eq!(rule(&decide(&rules, ask, &facts)), "invariant-broken");
+        }
+    }
+}

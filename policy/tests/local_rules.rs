@@ -75,7 +75,7 @@ fn what_does_not_validate_strictly_does_not_load() {
             "an optional field unasked",
             "context.agreement.acceptsAsserted",
         ),
-        ("two types compared", "resource.patient == principal"),
+        ("two types compared", "context.now == \"today\""),
         ("a set of two types", "[1, \"one\"].contains(1)"),
     ] {
         let local = format!(
