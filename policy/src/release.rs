@@ -17,14 +17,23 @@ use crate::caller::{Caller, RecordScope, Scope};
 use crate::cedar::{Bearing, Malformed, Question};
 use crate::decide::{Entry, Weigh, Weighed, no_token, unknown};
 use crate::facts::{
-    Agreement, Fact, Holder, PatientFacts, PractitionerFacts, Relationship, Strength, TokenFacts,
-    Why,
+    Fact, Holder, PatientFacts, PractitionerFacts, Relationship, Strength, TokenFacts, Why,
 };
 use crate::rules::Rules;
 use crate::verdict::{Permitted, Reason};
 use crate::words::{Category, Label, Ods, Purpose, Role};
 
+mod candidates;
+#[cfg(test)]
+mod traps;
+
+use candidates::{fittest_agreement, fittest_relationship};
+
+/// The rule that permits, or the one that does not.
 type Ruling = Result<Reason, Reason>;
+
+/// A holder's place, its agreement's, and a category beside those of the holder's records.
+type RequestKey = (usize, Option<usize>, Option<Category>);
 
 impl Weigh for Read {
     fn weigh(rules: &Rules, ask: &Ask<Read>, facts: &PatientFacts) -> Weighed<Vec<Permitted>> {
@@ -133,8 +142,7 @@ struct Inquiry<'a> {
     registered: Option<&'a Ods>,
     /// The first fact that is unknown. INVARIANT: while there is one, nothing is permitted.
     missing: Option<Reason>,
-    /// By holder, agreement, and a category beside those of the holder's records.
-    requests: BTreeMap<(usize, Option<usize>, Option<Category>), Result<Request, Malformed>>,
+    requests: BTreeMap<RequestKey, Result<Request, Malformed>>,
     rulings: BTreeMap<(usize, Category, &'a BTreeSet<Label>), Ruling>,
 }
 
@@ -238,15 +246,16 @@ impl<'a> Inquiry<'a> {
         if let Some(reason) = reason {
             return Ok((permitted, reason));
         }
-        let baseline = self.any_baseline();
-        match (selection, baseline) {
-            (_, Err(reason)) => Err(refusal.unwrap_or(reason)),
-            (Selection::One { .. }, Ok(_)) => Err(refusal.unwrap_or_else(|| {
-                Reason::new("no-such-record", "There is no record of that name.")
-            })),
+        match (selection, refusal) {
+            (Selection::One { .. }, Some(reason)) => Err(reason),
+            // Why ask at all: a record that is not there costs what a withheld one costs.
+            (Selection::One { .. }, None) => Err(match self.any_baseline() {
+                Ok(_) => Reason::new("no-such-record", "There is no record of that name."),
+                Err(reason) => reason,
+            }),
             // With nothing found and with everything withheld the answer is the same: none.
-            (Selection::Search { .. } | Selection::Everything, Ok(reason)) => {
-                Ok((permitted, reason))
+            (Selection::Search { .. } | Selection::Everything, _) => {
+                self.any_baseline().map(|reason| (permitted, reason))
             }
         }
     }
@@ -387,46 +396,3 @@ impl<'a> Inquiry<'a> {
         entry.say("practices", practices);
     }
 }
-
-/// The agreement that fits best, and its place. A pick, not a check: the policy checks.
-fn fittest_agreement<'a>(
-    agreements: &'a [Agreement],
-    holder: &Holder,
-    bearing: &Bearing<'_>,
-    category: Category,
-    labels: &BTreeSet<Label>,
-) -> Option<(usize, &'a Agreement)> {
-    let is_objected = bearing.objections.contains(&bearing.scope.purpose);
-    agreements.iter().enumerate().max_by_key(|(_, agreement)| {
-        (
-            agreement.practice == holder.practice
-                && agreement.organisation == bearing.practitioner.organisation
-                && agreement.purposes.contains(&bearing.scope.purpose)
-                && (agreement.from_ms..agreement.until_ms).contains(&bearing.now_ms),
-            agreement.categories.contains(&category),
-            agreement.labels.is_superset(labels),
-            agreement.emergency_overrides_objection || !is_objected,
-            agreement.accepts_asserted,
-        )
-    })
-}
-
-/// The relationship that fits best: the claimed one if it is there and current.
-fn fittest_relationship<'a>(
-    relationships: &'a [Relationship],
-    bearing: &Bearing<'_>,
-) -> Option<&'a Relationship> {
-    let claim = bearing.scope.relationship.as_ref();
-    relationships.iter().max_by_key(|it| {
-        (
-            claim.is_some_and(|claim| claim.kind == it.kind && claim.reference == it.reference),
-            it.patient == bearing.scope.patient,
-            it.organisation == bearing.practitioner.organisation,
-            (it.from_ms..it.until_ms).contains(&bearing.now_ms),
-            it.strength == Strength::Corroborated,
-        )
-    })
-}
-
-#[cfg(test)]
-mod traps;

@@ -15,6 +15,13 @@ fn error(local: &str) -> LoadError {
 }
 
 #[test]
+fn rules_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Rules>();
+    shared::<policy::Grant<policy::Read>>();
+}
+
+#[test]
 fn a_rule_needs_an_id_and_words_of_its_own() {
     assert!(matches!(
         error("permit(principal, action, resource);"),

@@ -4,7 +4,13 @@
 //! Stopped by: `Rules::judge` (any error refuses), the schema on every request and entity, guards
 //! scoped on the kind of thing, and the monitor.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::result_large_err,
+    reason = "tests may panic"
+)]
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 
