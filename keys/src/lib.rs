@@ -1,4 +1,45 @@
 //! The only code that sees secret bytes: data keys, wrapping keys, envelopes, signatures, the keyring.
+//!
+//! No domain words, no network, no clock, no policy: whoever calls has decided. Read in this order, an hour in all:
+//!
+//! ```text
+//! secret     32 bytes on the heap, wiped on drop; randomness, or the process stops
+//! context    what a ciphertext belongs to (associated data)
+//! mac        SHA-256, HMAC-SHA-256, HKDF-SHA-256          gcm        AES-256-GCM on raw bytes
+//! sealed     what a key makes and opens                   key        Key<Active> seals and opens, Key<Retired> opens
+//! dek        one data key, one record, one encryption     audit      a patient's ledger bodies and entry tags
+//! jose       base64url, compact, exact JSON               jwk        public keys, named by thumbprint
+//! sign       ES256, Ed25519                               agreement  ECDH-ES, Concat KDF, AES-KW
+//! jwe        one JWE to one key                           ticket     the data keys of a release, signed, then sealed
+//! deposit    who deposited what, under which key, of whom
+//! open_key   a hospital's own key                         receive    opening tickets and records, strictly
+//! root       the root key under a passphrase              family     kinds of long-lived keys, and their bytes
+//! epoch      the keyring's files                          keyring    add, retire, destroy, rewrap
+//! private_file, process                                   owner-only files; no core dumps
+//! ```
+//!
+//! How keys hang together; each arrow is a wrap that names the version of the key above it:
+//!
+//! ```text
+//! passphrase -> root key -> keyring epoch: KEK of each owner -> record key -> data key -> record
+//!                           |                               -> audit key  -> ledger body
+//!                           index, facts, store, signing keys
+//! ```
+//!
+//! The rules, and where each is kept:
+//!
+//! * A data key encrypts once: [`FreshDek::seal_record`] consumes it, and a [`Dek`] has no such method.
+//! * A retired key seals nothing: `seal` and `wrap` exist on `Key<Active>` only; a retired signing key is its public half.
+//! * A moved ciphertext does not open: format, kind, key version and [`Context`] are all authenticated.
+//! * One form of envelope: header members, algorithms and lengths are fixed before a key is touched.
+//! * GCM does not commit to its key, and anyone may encrypt to a public key: [`check_deposit`] and the signature inside
+//!   a ticket close both. An opened record that was not checked must not be shown.
+//! * Destruction is the removal of an epoch file; of copies in backups this crate knows nothing.
+//!
+//! `ring` makes tickets, seals and signatures; `aws-lc-rs` does AES-KW, static ECDH and point arithmetic, which `ring` lacks.
+//! Neither wipes what it copies: key schedules, signing keys it holds, the key-encryption key of one ticket. Nor is
+//! anything wiped that the system swapped out, or that a caller copied out of a [`Plaintext`].
+
 mod agreement;
 mod audit;
 mod context;

@@ -338,6 +338,20 @@ mod tests {
     }
 
     #[test]
+    fn a_wrapped_key_of_any_other_length_is_refused() {
+        // Why a6: RFC 3394's check value alone unwraps to an empty key in a lenient implementation.
+        let (signer, mine) = (Signer::generate(), OpenKey::generate());
+        let text = seal(&mine.recipient().unwrap(), &signer, &deks(1)).unwrap();
+        let parts: Vec<&str> = text.split('.').collect();
+        for length in [0, 8, 16, 24, 32, 48] {
+            let wrapped = b64(&vec![0xa6; length]);
+            let text = [parts[0], &wrapped, parts[2], parts[3], parts[4]].join(".");
+            let answer = open_ticket(&mine, &[signer.public().clone()], &text);
+            assert_eq!(answer.err(), Some(OpenTicketError::Sealed), "{length}");
+        }
+    }
+
+    #[test]
     fn two_tickets_share_no_ephemeral_key() {
         let (signer, mine) = (Signer::generate(), OpenKey::generate());
         let (to, keys) = (mine.recipient().unwrap(), deks(1));

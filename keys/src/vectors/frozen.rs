@@ -1,5 +1,7 @@
 //! Our own frozen answers: what this version wrote, every later one must read.
 
+#![allow(clippy::unreachable, reason = "tests may panic")]
+
 use serde_json::{Value, json};
 
 use super::{hex, unhex};
@@ -147,6 +149,28 @@ fn root_and_keyring_files() {
         ring.signer(&Family::TicketSigning).unwrap().kid(),
         file["ring_signer"]
     );
+}
+
+/// Made by jwcrypto 1.6.1 from `CONTRACT.md`, header members in another order: we read what others write.
+#[test]
+fn what_another_library_made() {
+    let file = file();
+    let signer = PublicJwk::from_jwk(file["signer"].as_str().unwrap()).unwrap();
+    let (keys, file) = ([signer], &file["by_jwcrypto"]);
+    let record = file["record"].as_str().unwrap();
+    for (curve, name) in [(Curve::P256, "ticket"), (Curve::X25519, "ticket_x25519")] {
+        let text = file[name].as_str().unwrap();
+        let ticket = open_ticket(&opener(curve), &keys, text).ok().unwrap();
+        let [entry] = ticket.keys.as_slice() else {
+            unreachable!("one key")
+        };
+        let (cty, content) = open_record(&entry.dek, &entry.kid, record).ok().unwrap();
+        assert_eq!(cty, "application/fhir+json; fhirVersion=3.0");
+        assert_eq!(content.as_bytes(), br#"{"resourceType":"Patient"}"#);
+        let signature = file["deposit"].as_str().unwrap();
+        let held = check_deposit(signature, &keys, record, &entry.dek, &entry.kid, NUMBER);
+        assert_eq!(held.unwrap().by, DepositedBy::Practice);
+    }
 }
 
 fn ticket(curve: Curve, signer: &Signer, dek: &Dek) -> String {
