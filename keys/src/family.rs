@@ -5,6 +5,7 @@
 //! A failure to read means bytes that this keyring did not write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -60,14 +61,15 @@ pub struct KeyVersion {
     pub created_ms: u64,
 }
 
+// Why `Arc`: threads that sign and authenticate all day do so without waiting for a change of the keyring.
 pub(crate) enum Material {
     Sealing(Key<Active>),
     Opening(Key<Retired>),
-    Mac(MacKey),
+    Mac(Arc<MacKey>),
     Audit(AuditKey),
-    Signing(Signer),
+    Signing(Arc<Signer>),
     Verifying(PublicJwk),
-    Noting(NoteSigner),
+    Noting(Arc<NoteSigner>),
     NotePublic([u8; 32]),
     Destroyed,
 }
@@ -135,12 +137,12 @@ impl Material {
     pub(crate) fn fresh(family: &Family, version: u32) -> Material {
         match family {
             Family::Kek(_) | Family::Facts => Material::Sealing(Key::generate(version)),
-            Family::Index | Family::StoreMac => Material::Mac(MacKey::generate()),
+            Family::Index | Family::StoreMac => Material::Mac(Arc::new(MacKey::generate())),
             Family::Audit => Material::Audit(AuditKey::generate()),
             Family::TokenSigning | Family::DepositSigning | Family::TicketSigning => {
-                Material::Signing(Signer::generate())
+                Material::Signing(Arc::new(Signer::generate()))
             }
-            Family::LedgerSigning => Material::Noting(NoteSigner::generate()),
+            Family::LedgerSigning => Material::Noting(Arc::new(NoteSigner::generate())),
         }
     }
 
@@ -189,16 +191,18 @@ impl Material {
                 Some(Material::Opening(Key::from_secret(version, secret()?)))
             }
             (Family::Index | Family::StoreMac, _) => {
-                Some(Material::Mac(MacKey::from_secret(secret()?)))
+                Some(Material::Mac(Arc::new(MacKey::from_secret(secret()?))))
             }
             (Family::Audit, _) => Some(Material::Audit(AuditKey::from_secret(secret()?))),
-            (Family::LedgerSigning, KeyState::Active) => {
-                Some(Material::Noting(NoteSigner::from_secret(secret()?)))
-            }
+            (Family::LedgerSigning, KeyState::Active) => Some(Material::Noting(Arc::new(
+                NoteSigner::from_secret(secret()?),
+            ))),
             (Family::LedgerSigning, KeyState::Retired) => {
                 Some(Material::NotePublic(bytes.try_into().ok()?))
             }
-            (_, KeyState::Active) => Some(Material::Signing(Signer::from_secret(secret()?)?)),
+            (_, KeyState::Active) => {
+                Some(Material::Signing(Arc::new(Signer::from_secret(secret()?)?)))
+            }
             (_, KeyState::Retired) => {
                 let point = Point::new(Curve::P256, bytes.to_vec())?;
                 Some(Material::Verifying(PublicJwk::from_point(point)))

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::audit::AuditKey;
 use crate::context::Context;
@@ -110,25 +111,24 @@ impl Keyring {
     /// # Errors
     /// [`ChangeError`].
     pub fn add(&mut self, family: Family, created_ms: u64) -> Result<u32, ChangeError> {
-        if matches!(&family, Family::Kek(owner) if owner.is_empty() || owner.len() > OWNER_BYTES_MAX)
-        {
-            return Err(ChangeError::NotAddable);
-        }
-        self.change(|families| {
-            let versions = families.0.entry(family.clone()).or_default();
-            let last = versions.last_key_value().map_or(0, |(version, _)| *version);
-            let version = last.checked_add(1).ok_or(ChangeError::NotAddable)?;
-            versions.values_mut().for_each(retire);
-            let material = Material::fresh(&family, version);
-            versions.insert(
-                version,
-                Held {
-                    state: KeyState::Active,
-                    created_ms,
-                    material,
-                },
-            );
-            Ok(version)
+        let versions = self.add_all(&[family], created_ms)?;
+        versions.first().copied().ok_or(ChangeError::NotAddable)
+    }
+
+    /// Adds one key to each family with a single write; all of them or none.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn add_all(
+        &mut self,
+        families: &[Family],
+        created_ms: u64,
+    ) -> Result<Vec<u32>, ChangeError> {
+        self.change(|all| {
+            families
+                .iter()
+                .map(|family| add(all, family, created_ms))
+                .collect()
         })
     }
 
@@ -283,11 +283,11 @@ impl Keyring {
         to.rewrap(from, context, sealed)
     }
 
-    /// The ES256 key that signs for this family.
+    /// The ES256 key that signs for this family; who shares it drops it when it is retired.
     ///
     /// # Errors
     /// [`NoKey`] when none is active, or the family does not sign so.
-    pub fn signer(&self, family: &Family) -> Result<&Signer, NoKey> {
+    pub fn signer(&self, family: &Family) -> Result<&Arc<Signer>, NoKey> {
         let Material::Signing(signer) = self.active(family)? else {
             return Err(NoKey);
         };
@@ -320,22 +320,22 @@ impl Keyring {
             .collect()
     }
 
-    /// The Ed25519 key that signs checkpoints.
+    /// The Ed25519 key that signs checkpoints; who shares it drops it when it is retired.
     ///
     /// # Errors
     /// [`NoKey`] when none is active.
-    pub fn note_signer(&self) -> Result<&NoteSigner, NoKey> {
+    pub fn note_signer(&self) -> Result<&Arc<NoteSigner>, NoKey> {
         let Material::Noting(signer) = self.active(&Family::LedgerSigning)? else {
             return Err(NoKey);
         };
         Ok(signer)
     }
 
-    /// The family's active authentication key.
+    /// The family's active authentication key; who shares it drops it when it is retired.
     ///
     /// # Errors
     /// [`NoKey`] when none is active, or the family does not authenticate.
-    pub fn mac(&self, family: &Family) -> Result<&MacKey, NoKey> {
+    pub fn mac(&self, family: &Family) -> Result<&Arc<MacKey>, NoKey> {
         let Material::Mac(key) = self.active(family)? else {
             return Err(NoKey);
         };
@@ -343,7 +343,7 @@ impl Keyring {
     }
 
     /// That key in every version that is left, the newest first, to check what older ones made.
-    pub fn macs(&self, family: &Family) -> impl Iterator<Item = &MacKey> {
+    pub fn macs(&self, family: &Family) -> impl Iterator<Item = &Arc<MacKey>> {
         let all = self
             .families
             .0
@@ -426,6 +426,26 @@ impl Keyring {
         self.is_stopped = false;
         Ok(answer)
     }
+}
+
+fn add(families: &mut Families, family: &Family, created_ms: u64) -> Result<u32, ChangeError> {
+    if matches!(family, Family::Kek(owner) if owner.is_empty() || owner.len() > OWNER_BYTES_MAX) {
+        return Err(ChangeError::NotAddable);
+    }
+    let versions = families.0.entry(family.clone()).or_default();
+    let last = versions.last_key_value().map_or(0, |(version, _)| *version);
+    let version = last.checked_add(1).ok_or(ChangeError::NotAddable)?;
+    versions.values_mut().for_each(retire);
+    let material = Material::fresh(family, version);
+    versions.insert(
+        version,
+        Held {
+            state: KeyState::Active,
+            created_ms,
+            material,
+        },
+    );
+    Ok(version)
 }
 
 fn retire(held: &mut Held) {

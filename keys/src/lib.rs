@@ -7,12 +7,13 @@
 //! context    what a ciphertext belongs to (associated data)
 //! mac        SHA-256, HMAC-SHA-256, HKDF-SHA-256          gcm        AES-256-GCM on raw bytes
 //! sealed     what a key makes and opens                   key        Key<Active> seals and opens, Key<Retired> opens
-//! dek        one data key, one record, one encryption     audit      a patient's ledger bodies and entry tags
+//! dek        one data key, one encryption                 record     that encryption, and the strict way back
+//! audit      a patient's ledger bodies and entry tags
 //! jose       base64url, compact, exact JSON               jwk        public keys, named by thumbprint
 //! sign       ES256, Ed25519                               agreement  ECDH-ES, Concat KDF, AES-KW
 //! jwe        one JWE to one key                           ticket     the data keys of a release, signed, then sealed
-//! deposit    who deposited what, under which key, of whom
-//! open_key   a hospital's own key                         receive    opening tickets and records, strictly
+//! deposit    who deposited what, under which key, of whom disclosure audit keys to an auditor
+//! open_key   a hospital's own key                         receive    opening tickets, strictly
 //! root       the root key under a passphrase              family     kinds of long-lived keys, and their bytes
 //! epoch      the keyring's files                          keyring    add, retire, destroy, rewrap
 //! private_file, process                                   owner-only files; no core dumps
@@ -45,6 +46,7 @@ mod audit;
 mod context;
 mod dek;
 mod deposit;
+mod disclosure;
 mod epoch;
 mod family;
 mod gcm;
@@ -58,6 +60,7 @@ mod open_key;
 mod private_file;
 mod process;
 mod receive;
+mod record;
 mod root;
 mod sealed;
 mod secret;
@@ -72,6 +75,7 @@ pub use dek::{Dek, FreshDek};
 pub use deposit::{
     CheckDepositError, CheckedDeposit, DepositClaims, DepositedBy, check_deposit, deposit_signature,
 };
+pub use disclosure::{AuditKeys, open_audit_keys, seal_audit_keys};
 pub use epoch::LoadError;
 pub use family::{Family, KeyState, KeyVersion};
 pub use jwk::{JwkError, PublicJwk, Recipient};
@@ -80,10 +84,8 @@ pub use keyring::{ChangeError, Keyring, NoKey};
 pub use mac::{MacKey, sha256};
 pub use open_key::OpenKey;
 pub use process::harden_process;
-pub use receive::{
-    OpenRecordError, OpenTicketError, RECORD_TEXT_BYTES_MAX, Ticket, TicketEntry, open_record,
-    open_ticket,
-};
+pub use receive::{OpenTicketError, Ticket, TicketEntry, open_ticket};
+pub use record::{OpenRecordError, RECORD_TEXT_BYTES_MAX, open_record};
 pub use root::{PASSPHRASE_BYTES_MIN, RootError, RootKey};
 pub use sealed::{NotSealed, OpenError, Plaintext, Sealed};
 pub use secret::random;

@@ -1,4 +1,4 @@
-//! The receiving side, as a hospital's connector runs it: its own key, tickets, records.
+//! Opening tickets, as a hospital's connector does.
 //!
 //! Never here: JSON serializations, algorithms or header members other than ours, or a size that is found out by reading on.
 //! The gateway itself uses none of this to serve a request. A failure means: not for this key, or not what was sent.
@@ -7,19 +7,14 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::dek::{Dek, RECORD_TYP, RecordHeader};
-use crate::gcm::{self, NONCE_BYTES, TAG_BYTES};
-use crate::jose::{exact_json, header_bytes, parts, unb64, unb64_exact};
-use crate::jwe;
+use crate::dek::Dek;
+use crate::jose::{exact_json, unb64_exact};
+use crate::jwe::{self, Opened, Parties};
 use crate::jwk::PublicJwk;
 use crate::open_key::OpenKey;
-use crate::sealed::Plaintext;
 use crate::secret::Secret;
 use crate::sign::{VerifyError, verify_any};
-use crate::ticket::{ClaimsForm, INNER_TYP, KeyForm, OUTER, TICKET_KEYS_MAX};
-
-/// Longest record text that is looked at: a 16 MB resource and room.
-pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
+use crate::ticket::{ClaimsForm, KeyForm, Sending, TICKET, TICKET_KEYS_MAX};
 
 /// An opened ticket: its signature holds, and it was sealed to the audience and name it says.
 ///
@@ -92,23 +87,46 @@ pub fn open_ticket(
     verify: &[PublicJwk],
     text: &str,
 ) -> Result<Ticket, OpenTicketError> {
-    let (parties, signed) = jwe::open(key, OUTER, text).ok_or(OpenTicketError::Sealed)?;
+    let (parties, payload) = signed_payload(key, verify, TICKET, text)?;
+    claims(&parties, &payload)
+        .and_then(ticket)
+        .ok_or(OpenTicketError::Claims)
+}
+
+/// Opens the JWE, then the JWS inside it: who it was sealed for, and the claims' bytes.
+pub(crate) fn signed_payload(
+    key: &OpenKey,
+    verify: &[PublicJwk],
+    what: Sending,
+    text: &str,
+) -> Result<Opened, OpenTicketError> {
+    let (parties, signed) = jwe::open(key, what.outer, text).ok_or(OpenTicketError::Sealed)?;
     let signed = std::str::from_utf8(&signed).map_err(|_| OpenTicketError::Claims)?;
-    let (payload, _) = verify_any(verify, INNER_TYP, signed)?;
-    let claims: ClaimsForm<'_> = exact_json(&payload).ok_or(OpenTicketError::Claims)?;
+    let (payload, _) = verify_any(verify, what.inner_typ, signed)?;
+    Ok((parties, payload))
+}
+
+/// The claims, if they are those the JWE was sealed with and name each record once.
+pub(crate) fn claims<'a>(parties: &Parties<Vec<u8>>, payload: &'a [u8]) -> Option<ClaimsForm<'a>> {
+    let claims: ClaimsForm<'_> = exact_json(payload)?;
     let apv = format!("{}|{}", claims.aud, claims.jti);
-    if parties.apu != claims.iss.as_bytes() || parties.apv != apv.as_bytes() {
-        return Err(OpenTicketError::Claims);
-    }
-    ticket(claims).ok_or(OpenTicketError::Claims)
+    let names: BTreeSet<&str> = claims.keys.iter().map(|key| key.kid.as_ref()).collect();
+    let count = claims.keys.len();
+    let is_whole = parties.apu == claims.iss.as_bytes()
+        && parties.apv == apv.as_bytes()
+        && (1..=TICKET_KEYS_MAX).contains(&count)
+        && names.len() == count
+        && claims.keys.iter().all(|key| key.kty == "oct");
+    is_whole.then_some(claims)
+}
+
+/// The thirty-two bytes of one key.
+pub(crate) fn key_secret(key: &KeyForm<'_>) -> Option<Secret> {
+    let secret = Zeroizing::new(unb64_exact::<32>(key.k)?);
+    Secret::from_slice(secret.as_slice())
 }
 
 fn ticket(claims: ClaimsForm<'_>) -> Option<Ticket> {
-    let names: BTreeSet<&str> = claims.keys.iter().map(|key| key.kid.as_ref()).collect();
-    let count = claims.keys.len();
-    if count == 0 || count > TICKET_KEYS_MAX || names.len() != count {
-        return None;
-    }
     let leaf = unb64_exact(claims.leaf)?;
     let keys = claims
         .keys
@@ -129,55 +147,13 @@ fn ticket(claims: ClaimsForm<'_>) -> Option<Ticket> {
 }
 
 fn entry(key: KeyForm<'_>) -> Option<TicketEntry> {
-    let secret = Zeroizing::new(unb64_exact::<32>(key.k)?);
-    let secret = Secret::from_slice(secret.as_slice())?;
-    (key.kty == "oct").then(|| TicketEntry {
+    let dek = Dek::from_secret(key_secret(&key)?);
+    Some(TicketEntry {
         kid: key.kid.into_owned(),
         res: key.res.into_owned(),
         full_url: key.full_url.map(|url| url.into_owned()),
-        dek: Dek::from_secret(secret),
+        dek,
     })
-}
-
-/// The record does not open: another form, name or key, or altered. There is no finer answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record does not open")]
-pub struct OpenRecordError;
-
-/// Opens a record: exactly `alg cty enc kid typ` in its header, `kid` as the ticket names it; gives `cty` and content.
-///
-/// RFC 7516 §5.2. Safe only together with [`check_deposit`](crate::check_deposit): GCM does not commit to its key.
-///
-/// # Errors
-/// [`OpenRecordError`]; no content is given.
-pub fn open_record(
-    dek: &Dek,
-    kid: &str,
-    text: &str,
-) -> Result<(String, Plaintext), OpenRecordError> {
-    record(dek, kid, text).ok_or(OpenRecordError)
-}
-
-fn record(dek: &Dek, kid: &str, text: &str) -> Option<(String, Plaintext)> {
-    let [header, empty, iv, ciphertext, tag] = parts(text, RECORD_TEXT_BYTES_MAX)?;
-    let header_json = header_bytes(header)?;
-    let said: RecordHeader<'_> = exact_json(&header_json)?;
-    let is_expected = said.alg == "dir"
-        && said.enc == "A256GCM"
-        && said.typ == RECORD_TYP
-        && said.kid == kid
-        && empty.is_empty();
-    if !is_expected {
-        return None;
-    }
-    let iv = unb64_exact::<NONCE_BYTES>(iv)?;
-    let tag = unb64_exact::<TAG_BYTES>(tag)?;
-    let mut bytes = unb64(ciphertext)?;
-    bytes.extend_from_slice(&tag);
-    let mut bytes = Zeroizing::new(bytes);
-    let length = gcm::open(dek.secret(), iv, header.as_bytes(), &mut bytes)?;
-    bytes.truncate(length);
-    Some((said.cty.into_owned(), Plaintext::new(bytes)))
 }
 
 #[cfg(test)]
@@ -189,13 +165,11 @@ mod tests {
         reason = "tests may panic"
     )]
     use super::*;
-    use crate::dek::FreshDek;
     use crate::jose::b64;
     use crate::jwk::{Curve, Recipient};
     use crate::sign::Signer;
     use crate::ticket::{TicketClaims, TicketError, TicketKey, seal_ticket};
 
-    const CTY: &str = "application/fhir+json; fhirVersion=4.0";
     const CLAIMS: TicketClaims<'static> = TicketClaims {
         iss: "https://gateway.example",
         aud: "RJ1",
@@ -325,12 +299,13 @@ mod tests {
             (Signer::generate(), OpenKey::generate(), OpenKey::generate());
         let keys = [signer.public().clone()];
         let text = seal(&first.recipient().unwrap(), &signer, &deks(1)).unwrap();
-        let (_, signed) = jwe::open(&first, OUTER, &text).unwrap();
-        let parties = jwe::Parties {
+        let (_, signed) = jwe::open(&first, TICKET.outer, &text).unwrap();
+        let parties = Parties {
             apu: CLAIMS.iss.as_bytes(),
             apv: b"RJ2|4f0c2b7e".as_slice(),
         };
-        let passed = jwe::seal(&second.recipient().unwrap(), OUTER, &parties, signed).unwrap();
+        let passed =
+            jwe::seal(&second.recipient().unwrap(), TICKET.outer, &parties, signed).unwrap();
         assert_eq!(
             open_ticket(&second, &keys, &passed).err(),
             Some(OpenTicketError::Claims)
@@ -358,65 +333,5 @@ mod tests {
         let header = |text: String| text.split('.').next().unwrap().to_owned();
         let one = header(seal(&to, &signer, &keys).unwrap());
         assert_ne!(one, header(seal(&to, &signer, &keys).unwrap()));
-    }
-
-    #[test]
-    fn a_record_opens_only_with_its_key_and_name() {
-        let (text, dek) = FreshDek::generate().seal_record("a.1", CTY, b"{\"resourceType\":\"X\"}");
-        let (cty, content) = open_record(&dek, "a.1", &text).ok().unwrap();
-        assert_eq!(
-            (cty.as_str(), content.as_bytes()),
-            (CTY, b"{\"resourceType\":\"X\"}".as_slice())
-        );
-        assert!(open_record(&dek, "a.2", &text).is_err());
-        assert!(open_record(&deks(1)[0], "a.1", &text).is_err());
-        for at in 0..text.len() {
-            let mut bytes = text.clone().into_bytes();
-            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            assert!(
-                open_record(&dek, "a.1", std::str::from_utf8(&bytes).unwrap()).is_err(),
-                "{at}"
-            );
-            assert!(
-                open_record(&dek, "a.1", &text[..at]).is_err(),
-                "cut at {at}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_record_header_with_anything_more_or_else_is_refused() {
-        let dek = &deks(1)[0];
-        let seal = |header: &str, second: &str| {
-            let header = b64(header.as_bytes());
-            let (iv, mut bytes) = ([1; 12], b"{}".to_vec());
-            let tag = gcm::seal(dek.secret(), iv, header.as_bytes(), &mut bytes);
-            format!(
-                "{header}.{second}.{}.{}.{}",
-                b64(&iv),
-                b64(&bytes),
-                b64(&tag)
-            )
-        };
-        let good =
-            r#"{"alg":"dir","cty":"x","enc":"A256GCM","kid":"a.1","typ":"sallyport-record"}"#;
-        assert!(open_record(dek, "a.1", &seal(good, "")).is_ok());
-        assert!(open_record(dek, "a.1", &seal(good, "AAAA")).is_err());
-        for (from, to) in [
-            ("\"alg\"", "\"crit\":[\"exp\"],\"alg\""),
-            ("\"alg\"", "\"zip\":\"DEF\",\"alg\""),
-            ("\"alg\"", "\"p2c\":20000000,\"alg\""),
-            ("\"alg\":\"dir\"", "\"alg\":\"dir\",\"alg\":\"dir\""),
-            ("\"dir\"", "\"A256KW\""),
-            ("A256GCM", "A128GCM"),
-            ("sallyport-record", "other"),
-            ("\"typ\":\"sallyport-record\"", "\"typ\":null"),
-        ] {
-            let header = good.replace(from, to);
-            assert!(
-                open_record(dek, "a.1", &seal(&header, "")).is_err(),
-                "{header}"
-            );
-        }
     }
 }

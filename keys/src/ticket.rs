@@ -13,16 +13,37 @@ use crate::dek::Dek;
 use crate::jose::{b64, b64_32};
 use crate::jwe::{self, Form, Parties};
 use crate::jwk::Recipient;
+use crate::secret::Secret;
 use crate::sign::Signer;
 
 /// Most data keys one ticket carries; a longer answer is paged.
 pub const TICKET_KEYS_MAX: usize = 200;
 
-pub(crate) const INNER_TYP: &str = "sallyport-ticket+jwt";
-pub(crate) const OUTER: Form = Form {
-    typ: "sallyport-ticket",
-    cty: "JWT",
-    text_bytes_max: 512 * 1024,
+/// What is signed and sealed: the `typ` inside, and the form outside.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) inner_typ: &'static str,
+    pub(crate) outer: Form,
+}
+
+const TEXT_BYTES_MAX: usize = 512 * 1024;
+
+pub(crate) const TICKET: Sending = Sending {
+    inner_typ: "sallyport-ticket+jwt",
+    outer: Form {
+        typ: "sallyport-ticket",
+        cty: "JWT",
+        text_bytes_max: TEXT_BYTES_MAX,
+    },
+};
+
+pub(crate) const AUDIT_KEYS: Sending = Sending {
+    inner_typ: "sallyport-audit-keys+jwt",
+    outer: Form {
+        typ: "sallyport-audit-keys",
+        cty: "JWT",
+        text_bytes_max: TEXT_BYTES_MAX,
+    },
 };
 
 /// What a ticket says beside its keys.
@@ -121,22 +142,50 @@ pub fn seal_ticket(
     claims: &TicketClaims<'_>,
     keys: &[TicketKey<'_>],
 ) -> Result<String, TicketError> {
+    let keys: Vec<Entry<'_>> = keys
+        .iter()
+        .map(|key| Entry {
+            kid: key.kid,
+            secret: key.dek.secret(),
+            res: key.res,
+            full_url: key.full_url,
+        })
+        .collect();
+    seal_signed(to, signer, TICKET, claims, &keys)
+}
+
+/// One key of whatever is sent.
+pub(crate) struct Entry<'a> {
+    pub(crate) kid: &'a str,
+    pub(crate) secret: &'a Secret,
+    pub(crate) res: &'a str,
+    pub(crate) full_url: Option<&'a str>,
+}
+
+/// Signs the claims with the keys in them, then seals that to the recipient.
+pub(crate) fn seal_signed(
+    to: &Recipient,
+    signer: &Signer,
+    what: Sending,
+    claims: &TicketClaims<'_>,
+    keys: &[Entry<'_>],
+) -> Result<String, TicketError> {
     check(keys)?;
     let payload = payload(claims, keys);
-    let mut signed = signer.compact(INNER_TYP, &payload);
+    let mut signed = signer.compact(what.inner_typ, &payload);
     let signed = Zeroizing::new(std::mem::take(&mut *signed).into_bytes());
+    if signed.len() > TEXT_BYTES_MAX / 4 * 3 - 4096 {
+        return Err(TicketError::TooMany);
+    }
     let apv = format!("{}|{}", claims.aud, claims.jti);
     let parties = Parties {
         apu: claims.iss.as_bytes(),
         apv: apv.as_bytes(),
     };
-    if signed.len() > OUTER.text_bytes_max / 4 * 3 - 4096 {
-        return Err(TicketError::TooMany);
-    }
-    jwe::seal(to, OUTER, &parties, signed).ok_or(TicketError::Recipient)
+    jwe::seal(to, what.outer, &parties, signed).ok_or(TicketError::Recipient)
 }
 
-fn check(keys: &[TicketKey<'_>]) -> Result<(), TicketError> {
+fn check(keys: &[Entry<'_>]) -> Result<(), TicketError> {
     let names: BTreeSet<&str> = keys.iter().map(|key| key.kid).collect();
     match keys.len() {
         0 => Err(TicketError::Empty),
@@ -146,8 +195,8 @@ fn check(keys: &[TicketKey<'_>]) -> Result<(), TicketError> {
     }
 }
 
-fn payload(claims: &TicketClaims<'_>, keys: &[TicketKey<'_>]) -> Zeroizing<Vec<u8>> {
-    let secrets: Vec<Zeroizing<[u8; 43]>> = keys.iter().map(|key| key_text(key.dek)).collect();
+fn payload(claims: &TicketClaims<'_>, keys: &[Entry<'_>]) -> Zeroizing<Vec<u8>> {
+    let secrets: Vec<Zeroizing<[u8; 43]>> = keys.iter().map(|key| key_text(key.secret)).collect();
     let keys: Vec<KeyForm<'_>> = keys
         .iter()
         .zip(&secrets)
@@ -182,13 +231,13 @@ fn length_max(form: &ClaimsForm<'_>) -> usize {
     512 + 6 * (claims + keys) + 128 * form.keys.len()
 }
 
-fn key_text(dek: &Dek) -> Zeroizing<[u8; 43]> {
+fn key_text(secret: &Secret) -> Zeroizing<[u8; 43]> {
     let mut text = Zeroizing::new([0; 43]);
-    let _length = b64_32(dek.secret().expose(), &mut text);
+    let _length = b64_32(secret.expose(), &mut text);
     text
 }
 
-fn key_form<'a>(key: &TicketKey<'a>, secret: &'a Zeroizing<[u8; 43]>) -> KeyForm<'a> {
+fn key_form<'a>(key: &Entry<'a>, secret: &'a Zeroizing<[u8; 43]>) -> KeyForm<'a> {
     KeyForm {
         full_url: key.full_url.map(Cow::Borrowed),
         k: std::str::from_utf8(secret.as_slice()).unwrap_or_default(),

@@ -366,6 +366,32 @@ fn another_root_takes_over_and_the_old_one_opens_nothing() {
 }
 
 #[test]
+fn many_families_are_one_write_and_all_or_none() {
+    let place = Place::new();
+    let mut ring = place.create();
+    let owners: Vec<Family> = (0..300).map(|i| Family::Kek(format!("P{i:05}"))).collect();
+    assert_eq!(ring.add_all(&owners, 1).unwrap(), vec![1; 300]);
+    assert_eq!(ring.epoch(), 2);
+    let bad = [owners[0].clone(), Family::Kek(String::new())];
+    assert!(matches!(
+        ring.add_all(&bad, 2),
+        Err(ChangeError::NotAddable)
+    ));
+    assert_eq!(ring.versions(&owners[0]).len(), 1);
+    drop(ring);
+    assert_eq!(place.open().unwrap().families().count(), 300);
+}
+
+#[test]
+fn a_keyring_and_its_keys_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Keyring>();
+    shared::<crate::OpenKey>();
+    shared::<crate::ClientKey>();
+    shared::<crate::Dek>();
+}
+
+#[test]
 fn bytes_that_no_keyring_wrote_are_refused() {
     let place = Place::new();
     let mut ring = place.create();

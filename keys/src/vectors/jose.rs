@@ -12,7 +12,8 @@ use crate::gcm;
 use crate::jose::{b64, parts, unb64, unb64_exact};
 use crate::jwk::{Point, PointMembers};
 use crate::open_key::OpenKey;
-use crate::receive::{open_record, open_ticket};
+use crate::receive::open_ticket;
+use crate::record::open_record;
 use crate::secret::Secret;
 use crate::sign::{Signer, verify_any};
 
