@@ -1,0 +1,399 @@
+//! Opening: decide what the log holds, bring the index up to it, begin a new segment.
+//!
+//! A sealed segment (one whose successor's header names its end) must be whole up to there. The last one may end
+//! torn, unless something behind the tear says that the torn part had been synced. The index is caught up from
+//! the checkpoint, or rebuilt from the first segment. Whatever cannot be explained refuses to open:
+//! [`OpenError::Corrupt`] needs a backup, [`OpenError::Shortened`] a person's decision to rebuild.
+
+use super::Macs;
+use super::checkpoint::{self, Checkpoint};
+use super::commit::Commit;
+use super::frame::{self, Kind, MAGIC};
+use super::index::{BATCH_KEYS_MAX, Index, IndexBroken, IndexPlace, Mark, Staged, mark_of};
+use super::segments::{FIRST, HEADER_BYTES, Header, Segments};
+use super::stamp::{Position, Stamp};
+use crate::disk::DiskFile;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why a store was not opened. Nothing was changed that had been acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no store in that folder; `open` never makes one.
+    #[error("there is no store in that folder")]
+    Missing,
+    /// Another process, or another handle of this one, has it open.
+    #[error("the store is open elsewhere")]
+    Locked,
+    /// The log is damaged there, or the key of its codes is another one.
+    #[error(
+        "segment {segment} of the store is damaged at byte {offset}, or belongs to another key"
+    )]
+    Corrupt {
+        /// The number in the file's name.
+        segment: u32,
+        /// The first byte that cannot be explained.
+        offset: u64,
+    },
+    /// The log is shorter than it was: acknowledged commits are missing. `rebuild` accepts what is left.
+    #[error("the store's log ends before commits that were acknowledged")]
+    Shortened,
+    /// The index works neither as found nor made anew.
+    #[error("the index cannot be built")]
+    Index,
+    /// The disk does not read or write.
+    #[error("the disk does not do it: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl From<IndexBroken> for OpenError {
+    fn from(_: IndexBroken) -> Self {
+        Self::Index
+    }
+}
+
+/// What opening had to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// Commits that were applied to the index again.
+    pub commits_replayed: u64,
+    /// Whether the index was made anew from the whole log.
+    pub is_rebuilt: bool,
+}
+
+/// A log whose headers fit together.
+pub(super) struct Found {
+    pub(super) stamp: Stamp,
+    /// `ends[n]` is where segment `FIRST + n` ends; the last one's is not known yet.
+    ends: Vec<u64>,
+}
+
+/// A store brought up to its log.
+pub(super) struct Recovered {
+    pub(super) index: Box<dyn Index>,
+    pub(super) mark: Mark,
+    pub(super) recovery: Recovery,
+}
+
+const START: Mark = Mark {
+    at: Position {
+        segment: FIRST,
+        offset: HEADER_BYTES,
+    },
+    seq: 0,
+};
+
+/// Reads the headers.
+pub(super) fn find(segments: &Segments, macs: &Arc<dyn Macs>) -> Result<Found, OpenError> {
+    let numbers = segments.numbers()?;
+    if numbers.is_empty() {
+        return Err(OpenError::Missing);
+    }
+    let (mut ends, mut first) = (Vec::new(), None::<Header>);
+    for (expected, number) in (FIRST..).zip(numbers) {
+        let damaged = OpenError::Corrupt {
+            segment: expected,
+            offset: 0,
+        };
+        if number != expected {
+            return Err(damaged);
+        }
+        let Some(header) = segments.header(macs, number)? else {
+            return Err(damaged);
+        };
+        if header.store != first.get_or_insert(header).store {
+            return Err(damaged);
+        }
+        if number != FIRST {
+            ends.push(header.before_end);
+        }
+    }
+    first
+        .map(|header| Found {
+            stamp: Stamp::new(macs.clone(), header.store),
+            ends,
+        })
+        .ok_or(OpenError::Missing)
+}
+
+/// Opens the index and brings it to the end of the log.
+pub(super) fn recover(
+    segments: &Segments,
+    found: &Found,
+    place: &dyn IndexPlace,
+    dir: &Path,
+) -> Result<Recovered, OpenError> {
+    let known = checkpoint::read(&*segments.disk, dir, &found.stamp)?;
+    if let Some(Checkpoint {
+        mark,
+        is_complete: true,
+    }) = known
+        && let Some(recovered) = catch_up(segments, found, place, mark)?
+    {
+        return Ok(recovered);
+    }
+    tracing::error!(
+        "the index is missing, damaged, unfinished or older than it promised: it is built from the log"
+    );
+    build(segments, found, place, dir, known)
+}
+
+/// Makes the index anew from the whole log, which must reach as far as `known` says.
+pub(super) fn build(
+    segments: &Segments,
+    found: &Found,
+    place: &dyn IndexPlace,
+    dir: &Path,
+    known: Option<Checkpoint>,
+) -> Result<Recovered, OpenError> {
+    let disk = &*segments.disk;
+    // INVARIANT: while the index is unfinished no checkpoint calls it complete, however far its mark has come.
+    match known {
+        Some(known) => checkpoint::write(
+            disk,
+            dir,
+            &found.stamp,
+            Checkpoint {
+                is_complete: false,
+                ..known
+            },
+        )?,
+        None => checkpoint::remove(disk, dir)?,
+    }
+    place.wipe()?;
+    let index = place.open()?;
+    let (mark, commits_replayed) = replay(segments, found, &*index, START)?;
+    if known.is_some_and(|known| known.mark.at > mark.at) {
+        return Err(OpenError::Shortened);
+    }
+    index.sync()?;
+    checkpoint::write(
+        disk,
+        dir,
+        &found.stamp,
+        Checkpoint {
+            mark,
+            is_complete: true,
+        },
+    )?;
+    tracing::warn!(
+        commits = commits_replayed,
+        "the index was built from the log"
+    );
+    Ok(Recovered {
+        index,
+        mark,
+        recovery: Recovery {
+            commits_replayed,
+            is_rebuilt: true,
+        },
+    })
+}
+
+/// `None` if the index must be rebuilt.
+fn catch_up(
+    segments: &Segments,
+    found: &Found,
+    place: &dyn IndexPlace,
+    from: Mark,
+) -> Result<Option<Recovered>, OpenError> {
+    let Ok(index) = place.open() else {
+        return Ok(None);
+    };
+    let Ok(Some(applied)) = mark_of(&*index, &found.stamp) else {
+        return Ok(None);
+    };
+    if applied.at < from.at {
+        return Ok(None);
+    }
+    let (mark, commits_replayed) = match replay(segments, found, &*index, from) {
+        Err(OpenError::Index) => return Ok(None),
+        other => other?,
+    };
+    // Why not a rebuild: commits are applied only once they are durable, so one of them is lost.
+    if applied.at > mark.at {
+        return Err(OpenError::Shortened);
+    }
+    Ok(Some(Recovered {
+        index,
+        mark,
+        recovery: Recovery {
+            commits_replayed,
+            is_rebuilt: false,
+        },
+    }))
+}
+
+/// Applies every commit behind `from`; says where the log ends and how many there were.
+fn replay(
+    segments: &Segments,
+    found: &Found,
+    index: &dyn Index,
+    from: Mark,
+) -> Result<(Mark, u64), OpenError> {
+    let last = FIRST + u32::try_from(found.ends.len()).unwrap_or(u32::MAX - FIRST);
+    let mut mark = from;
+    let mut staged = Staged::new(index, &found.stamp);
+    if from.at.segment > last {
+        return Err(OpenError::Shortened);
+    }
+    for (segment, end) in (FIRST..).zip(found.ends.iter().copied().map(Some).chain([None])) {
+        if segment < from.at.segment {
+            continue;
+        }
+        let at = if segment == from.at.segment {
+            from.at.offset
+        } else {
+            HEADER_BYTES
+        };
+        let mut frames = Frames::new(
+            segments,
+            &found.stamp,
+            Position {
+                segment,
+                offset: at,
+            },
+            end,
+        )?;
+        while let Some(commit) = frames.next_commit()? {
+            if commit.seq != mark.seq + 1 {
+                return Err(frames.damaged());
+            }
+            mark = Mark {
+                at: frames.at,
+                seq: commit.seq,
+            };
+            staged.add(commit)?;
+            if staged.len() >= BATCH_KEYS_MAX * 3 / 4 {
+                std::mem::replace(&mut staged, Staged::new(index, &found.stamp)).apply(mark)?;
+            }
+        }
+        mark.at = frames.at;
+    }
+    staged.apply(mark)?;
+    Ok((mark, mark.seq - from.seq))
+}
+
+/// The frames of one segment, in order.
+struct Frames<'a> {
+    stamp: &'a Stamp,
+    file: Arc<dyn DiskFile>,
+    at: Position,
+    end: u64,
+    is_sealed: bool,
+}
+
+impl<'a> Frames<'a> {
+    fn new(
+        segments: &Segments,
+        stamp: &'a Stamp,
+        at: Position,
+        end: Option<u64>,
+    ) -> Result<Self, OpenError> {
+        let file = segments.file(at.segment)?;
+        let length = file.len()?;
+        let frames = Self {
+            stamp,
+            file,
+            at,
+            end: end.unwrap_or(length),
+            is_sealed: end.is_some(),
+        };
+        match end {
+            Some(end) if end > length || at.offset > end => Err(frames.damaged()),
+            None if at.offset > length => Err(OpenError::Shortened),
+            _ => Ok(frames),
+        }
+    }
+
+    fn damaged(&self) -> OpenError {
+        OpenError::Corrupt {
+            segment: self.at.segment,
+            offset: self.at.offset,
+        }
+    }
+
+    /// The next commit, or `None` at the end of the segment.
+    fn next_commit(&mut self) -> Result<Option<Commit>, OpenError> {
+        while self.at.offset < self.end {
+            let head = frame::read_head(&*self.file, self.at, self.end)?;
+            let Some(head) = head.filter(|head| head.kind != Kind::Header) else {
+                return self.torn();
+            };
+            let next = self.at.offset + head.frame_bytes();
+            // Why: a sealed segment was synced as a whole; reading all its blobs would take hours, and whoever
+            // asks for a damaged one is told. In the last segment a torn blob ends the log.
+            if head.kind == Kind::Commit || !self.is_sealed {
+                let Some(payload) = frame::read(self.stamp, &*self.file, self.at, head)? else {
+                    return self.torn();
+                };
+                if head.kind == Kind::Commit {
+                    let commit = Commit::parse(&payload).ok_or(self.damaged())?;
+                    self.at.offset = next;
+                    return Ok(Some(commit));
+                }
+            }
+            self.at.offset = next;
+        }
+        Ok(None)
+    }
+
+    /// The frame at `at` is not whole: fine where writing was interrupted, damage anywhere else.
+    fn torn(&mut self) -> Result<Option<Commit>, OpenError> {
+        if self.is_sealed || self.was_synced_here()? {
+            return Err(self.damaged());
+        }
+        tracing::warn!(
+            segment = self.at.segment,
+            offset = self.at.offset,
+            "the log's last segment ends torn"
+        );
+        self.end = self.at.offset;
+        Ok(None)
+    }
+
+    /// Whether a later commit says that its segment had been synced beyond this place.
+    fn was_synced_here(&self) -> io::Result<bool> {
+        let rest = usize::try_from(self.end - self.at.offset).map_err(io::Error::other)?;
+        let mut tail = vec![0; rest];
+        let read = self.file.read_at(self.at.offset, &mut tail)?;
+        tail.truncate(read);
+        for (distance, window) in (0..).zip(tail.windows(MAGIC.len())) {
+            let at = Position {
+                offset: self.at.offset + distance,
+                ..self.at
+            };
+            if window != MAGIC {
+                continue;
+            }
+            let Some(head) = frame::read_head(&*self.file, at, self.end)?
+                .filter(|head| head.kind == Kind::Commit)
+            else {
+                continue;
+            };
+            let commit = frame::read(self.stamp, &*self.file, at, head)?
+                .and_then(|payload| Commit::parse(&payload));
+            if commit.is_some_and(|commit| commit.durable > self.at.offset) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Seals the log found and gives the segment to be written next.
+pub(super) fn begin_segment(segments: &Segments, found: &Found, end: Position) -> io::Result<u32> {
+    let file = segments.file(end.segment)?;
+    // Why: after a kill the frames may have been replayed out of the page cache. They are promised from here on.
+    file.sync()?;
+    if file.len()? == HEADER_BYTES {
+        return Ok(end.segment);
+    }
+    let next = end
+        .segment
+        .checked_add(1)
+        .ok_or(io::ErrorKind::FileTooLarge)?;
+    segments.create(&found.stamp, next, end.offset)?;
+    Ok(next)
+}
