@@ -389,13 +389,15 @@ impl Shared {
     }
 
     fn checkpoint(&self, dir: &Path, mark: Mark) -> Result<(), StoreError> {
-        self.index.sync()?;
+        let synced = self.index.sync();
+        // Why even then: after a failed sync the index may look whole until the power goes, so it must be rebuilt.
         let checkpoint = Checkpoint {
             mark,
-            is_complete: true,
+            is_complete: synced.is_ok(),
         };
         checkpoint::write(&*self.segments.disk, dir, &self.stamp, checkpoint)
-            .map_err(|_| StoreError::Fatal)
+            .map_err(|_| StoreError::Fatal)?;
+        Ok(synced?)
     }
 }
 

@@ -385,15 +385,31 @@ impl<'a> Frames<'a> {
 /// Seals the log found and gives the segment to be written next.
 pub(super) fn begin_segment(segments: &Segments, found: &Found, end: Position) -> io::Result<u32> {
     let file = segments.file(end.segment)?;
-    // Why: after a kill the frames may have been replayed out of the page cache. They are promised from here on.
-    file.sync()?;
     if file.len()? == HEADER_BYTES {
         return Ok(end.segment);
     }
+    write_again(&*file, end.offset)?;
     let next = end
         .segment
         .checked_add(1)
         .ok_or(io::ErrorKind::FileTooLarge)?;
     segments.create(&found.stamp, next, end.offset)?;
     Ok(next)
+}
+
+/// Why: after a kill, what was read may stand in the page cache only, and after a failed sync the kernel takes it
+/// for written. A sync alone would then promise what is not on the disk; bytes written anew are synced in earnest.
+fn write_again(file: &dyn DiskFile, end: u64) -> io::Result<()> {
+    let mut chunk = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < end {
+        let length = usize::try_from(end - offset)
+            .unwrap_or(chunk.len())
+            .min(chunk.len());
+        chunk.truncate(length);
+        file.read_exact_at(offset, &mut chunk)?;
+        file.write_at(offset, &chunk)?;
+        offset += length as u64;
+    }
+    file.sync()
 }

@@ -166,7 +166,9 @@ impl Segments {
 /// A reference comes from an authenticated row: what it names and is not there was lost or taken away.
 fn read_error(error: &io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => StoreError::Corrupt,
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
+            StoreError::Corrupt
+        }
         _ => StoreError::Retryable,
     }
 }
