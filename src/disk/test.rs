@@ -145,6 +145,23 @@ impl TestDisk {
         })))
     }
 
+    /// The disk as the next process finds it when this one was killed and the machine stayed up: everything is
+    /// live, and what waited for its sync still waits. The new one has no faults and no locks.
+    pub(crate) fn kill(&self) -> Self {
+        let state = self.state();
+        let (nodes, live, durable) = (
+            state.nodes.clone(),
+            state.live.clone(),
+            state.durable.clone(),
+        );
+        Self(Arc::new(Mutex::new(State {
+            nodes,
+            live,
+            durable,
+            ..State::default()
+        })))
+    }
+
     /// Changes a file behind everybody's back, live and durable: rot, or an intruder.
     pub(crate) fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
@@ -536,6 +553,13 @@ mod tests {
             .write_at(6, b"1234")
             .unwrap_err();
         assert_eq!(again.crash(Crash::Kept).contents(&at("a")), b"onetwo12");
+        let killed = again.kill();
+        assert_eq!(killed.contents(&at("a")), b"onetwo12");
+        assert_eq!(
+            killed.crash(Crash::Lost).contents(&at("a")),
+            b"onetwo",
+            "it still waits"
+        );
     }
 
     #[test]

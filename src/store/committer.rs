@@ -176,7 +176,7 @@ impl Committer {
             }
         }
         let mut commit = Commit::new(self.seq + 1, 0, set);
-        self.log.make_room(commit.encoded_bytes())?;
+        self.log.make_room(commit.encoded_bytes(), self.seq)?;
         commit.durable = self.log.durable();
         self.log.append(Kind::Commit, &commit.to_bytes())?;
         self.seq = commit.seq;
@@ -210,7 +210,7 @@ impl Committer {
     }
 
     fn put_one(&mut self, blob: &Bytes) -> io::Result<BlobRef> {
-        self.log.make_room(blob.len())?;
+        self.log.make_room(blob.len(), self.seq)?;
         let at = self.log.append(Kind::Blob, blob)?;
         let length = u32::try_from(blob.len()).map_err(io::Error::other)?;
         Ok(BlobRef {

@@ -167,7 +167,7 @@ impl Told {
     }
 }
 
-/// Every way in which disk and index may be found after the power went.
+/// Every way in which disk and index may be found after the power went, or the process alone.
 fn found_after(
     disk: &TestDisk,
     index: &MemoryIndex,
@@ -196,6 +196,12 @@ fn found_after(
             ));
         }
     }
+    found.push((format!("round {round}, killed"), disk.kill(), index.kept()));
+    found.push((
+        format!("round {round}, killed, index gone"),
+        disk.kill(),
+        MemoryIndex::default(),
+    ));
     found
 }
 
@@ -302,7 +308,7 @@ fn a_killed_process_leaves_what_it_wrote() {
     let store = open(&disk, &index).unwrap();
     block_on(store.put(vec![blob(1)])).unwrap();
     // No close: the files as the next process finds them in the page cache, and the power goes right after opening.
-    let killed = disk.crash(Crash::Kept);
+    let killed = disk.kill();
     let store = open(&killed, &index.kept()).unwrap();
     told.check(&store, "killed");
     let cut = open(&killed.crash(Crash::Lost), &MemoryIndex::default()).unwrap();

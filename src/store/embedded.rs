@@ -9,7 +9,7 @@ use super::committer::{Committer, Message};
 use super::index::{Index, IndexBroken, IndexPlace, Mark, Staged, row_key};
 use super::log::Log;
 use super::recovery::{self, Found, OpenError, Recovered};
-use super::segments::{FIRST, Segments};
+use super::segments::{Before, FIRST, Segments};
 use super::sled_index::SledPlace;
 use super::stamp::{Stamp, StoreId};
 use super::{
@@ -157,7 +157,7 @@ impl Embedded {
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
         // Why last: a store exists when its first segment does; an interrupted creation is taken up again.
-        segments.create(&Stamp::new(macs, store), FIRST, 0)?;
+        segments.create(&Stamp::new(macs, store), FIRST, Before::default())?;
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let (lock, segments, found) = find(disk, dir, &macs)?;
         let recovered = recovery::recover(&segments, &found, place, dir)?;
-        let segment = recovery::begin_segment(&segments, &found, recovered.mark.at)?;
+        let segment = recovery::begin_segment(&segments, &found, recovered.mark)?;
         let log = Log::begin(
             segments.clone(),
             found.stamp.clone(),

@@ -3,7 +3,7 @@
 //! new segment. Any error here leaves the log unusable until it is opened again; nothing is retried.
 
 use super::frame::{self, Kind};
-use super::segments::{HEADER_BYTES, Segments};
+use super::segments::{Before, HEADER_BYTES, Segments};
 use super::stamp::{Position, Stamp};
 use crate::disk::DiskFile;
 use std::io;
@@ -60,8 +60,9 @@ impl Log {
         self.durable
     }
 
-    /// Goes on to a new segment if a frame with such a payload does not fit into this one.
-    pub(super) fn make_room(&mut self, payload_bytes: usize) -> io::Result<()> {
+    /// Goes on to a new segment if a frame with such a payload does not fit into this one;
+    /// `seq` is the last commit's number.
+    pub(super) fn make_room(&mut self, payload_bytes: usize, seq: u64) -> io::Result<()> {
         let next = self.end().offset + frame::OVERHEAD + payload_bytes as u64;
         if next <= self.segment_bytes || self.end().offset == HEADER_BYTES {
             return Ok(());
@@ -72,7 +73,14 @@ impl Log {
             .segment
             .checked_add(1)
             .ok_or(io::ErrorKind::FileTooLarge)?;
-        self.file = self.segments.create(&self.stamp, segment, self.written)?;
+        self.file = self.segments.create(
+            &self.stamp,
+            segment,
+            Before {
+                end: self.written,
+                seq,
+            },
+        )?;
         (self.segment, self.written, self.durable) = (segment, HEADER_BYTES, HEADER_BYTES);
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::commit::Commit;
 use super::frame::{self, Kind, MAGIC};
 use super::index::{BATCH_KEYS_MAX, Index, IndexBroken, IndexPlace, Mark, Staged, mark_of};
-use super::segments::{FIRST, HEADER_BYTES, Header, Segments};
+use super::segments::{Before, FIRST, HEADER_BYTES, Header, Segments};
 use super::stamp::{Position, Stamp};
 use crate::disk::DiskFile;
 use std::io;
@@ -65,8 +65,8 @@ pub struct Recovery {
 /// A log whose headers fit together.
 pub(super) struct Found {
     pub(super) stamp: Stamp,
-    /// `ends[n]` is where segment `FIRST + n` ends; the last one's is not known yet.
-    ends: Vec<u64>,
+    /// `sealed[n]` is what is promised of segment `FIRST + n`; nothing yet of the last one.
+    sealed: Vec<Before>,
 }
 
 /// A store brought up to its log.
@@ -90,7 +90,7 @@ pub(super) fn find(segments: &Segments, macs: &Arc<dyn Macs>) -> Result<Found, O
     if numbers.is_empty() {
         return Err(OpenError::Missing);
     }
-    let (mut ends, mut first) = (Vec::new(), None::<Header>);
+    let (mut sealed, mut first) = (Vec::new(), None::<Header>);
     for (expected, number) in (FIRST..).zip(numbers) {
         let damaged = OpenError::Corrupt {
             segment: expected,
@@ -106,13 +106,13 @@ pub(super) fn find(segments: &Segments, macs: &Arc<dyn Macs>) -> Result<Found, O
             return Err(damaged);
         }
         if number != FIRST {
-            ends.push(header.before_end);
+            sealed.push(header.before);
         }
     }
     first
         .map(|header| Found {
             stamp: Stamp::new(macs.clone(), header.store),
-            ends,
+            sealed,
         })
         .ok_or(OpenError::Missing)
 }
@@ -232,30 +232,23 @@ fn replay(
     index: &dyn Index,
     from: Mark,
 ) -> Result<(Mark, u64), OpenError> {
-    let last = FIRST + u32::try_from(found.ends.len()).unwrap_or(u32::MAX - FIRST);
+    let last = FIRST + u32::try_from(found.sealed.len()).unwrap_or(u32::MAX - FIRST);
     let mut mark = from;
     let mut staged = Staged::new(index, &found.stamp);
     if from.at.segment > last {
         return Err(OpenError::Shortened);
     }
-    for (segment, end) in (FIRST..).zip(found.ends.iter().copied().map(Some).chain([None])) {
+    for (segment, sealed) in (FIRST..).zip(found.sealed.iter().copied().map(Some).chain([None])) {
         if segment < from.at.segment {
             continue;
         }
-        let at = if segment == from.at.segment {
+        let is_first = segment == from.at.segment;
+        let offset = if is_first {
             from.at.offset
         } else {
             HEADER_BYTES
         };
-        let mut frames = Frames::new(
-            segments,
-            &found.stamp,
-            Position {
-                segment,
-                offset: at,
-            },
-            end,
-        )?;
+        let mut frames = Frames::new(segments, &found.stamp, Position { segment, offset }, sealed)?;
         while let Some(commit) = frames.next_commit()? {
             if commit.seq != mark.seq + 1 {
                 return Err(frames.damaged());
@@ -270,6 +263,10 @@ fn replay(
             }
         }
         mark.at = frames.at;
+        // Why: a blob's head is not authenticated when it is skipped, and a false one might hide commits.
+        if sealed.is_some_and(|sealed| sealed.seq != mark.seq) {
+            return Err(frames.damaged());
+        }
     }
     staged.apply(mark)?;
     Ok((mark, mark.seq - from.seq))
@@ -289,21 +286,25 @@ impl<'a> Frames<'a> {
         segments: &Segments,
         stamp: &'a Stamp,
         at: Position,
-        end: Option<u64>,
+        sealed: Option<Before>,
     ) -> Result<Self, OpenError> {
         let file = segments.file(at.segment)?;
         let length = file.len()?;
+        let end = sealed.map_or(length, |sealed| sealed.end);
         let frames = Self {
             stamp,
             file,
             at,
-            end: end.unwrap_or(length),
-            is_sealed: end.is_some(),
+            end,
+            is_sealed: sealed.is_some(),
         };
-        match end {
-            Some(end) if end > length || at.offset > end => Err(frames.damaged()),
-            None if at.offset > length => Err(OpenError::Shortened),
-            _ => Ok(frames),
+        if frames.is_sealed && (end > length || at.offset > end) {
+            return Err(frames.damaged());
+        }
+        if at.offset > length {
+            Err(OpenError::Shortened)
+        } else {
+            Ok(frames)
         }
     }
 
@@ -383,17 +384,24 @@ impl<'a> Frames<'a> {
 }
 
 /// Seals the log found and gives the segment to be written next.
-pub(super) fn begin_segment(segments: &Segments, found: &Found, end: Position) -> io::Result<u32> {
-    let file = segments.file(end.segment)?;
+pub(super) fn begin_segment(segments: &Segments, found: &Found, mark: Mark) -> io::Result<u32> {
+    let file = segments.file(mark.at.segment)?;
     if file.len()? == HEADER_BYTES {
-        return Ok(end.segment);
+        // Why: whoever made it may have been killed before its name was durable.
+        segments.disk.sync_dir(segments.dir())?;
+        return Ok(mark.at.segment);
     }
-    write_again(&*file, end.offset)?;
-    let next = end
+    write_again(&*file, mark.at.offset)?;
+    let next = mark
+        .at
         .segment
         .checked_add(1)
         .ok_or(io::ErrorKind::FileTooLarge)?;
-    segments.create(&found.stamp, next, end.offset)?;
+    let before = Before {
+        end: mark.at.offset,
+        seq: mark.seq,
+    };
+    segments.create(&found.stamp, next, before)?;
     Ok(next)
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub(super) const FIRST: u32 = 1;
 const FORMAT: u8 = 1;
-const HEADER_PAYLOAD_BYTES: usize = 29;
+const HEADER_PAYLOAD_BYTES: usize = 37;
 /// Where a segment's first frame after the header stands.
 pub(super) const HEADER_BYTES: u64 = HEADER_PAYLOAD_BYTES as u64 + frame::OVERHEAD;
 /// More handles than this are not kept open.
@@ -25,8 +25,16 @@ const HANDLES_MAX: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) store: StoreId,
-    /// Where the segment before ends; 0 in the first.
-    pub(super) before_end: u64,
+    pub(super) before: Before,
+}
+
+/// What a segment's header promises of all that stands before it; zeros in the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Before {
+    /// Where the segment before ends.
+    pub(super) end: u64,
+    /// The last commit's number.
+    pub(super) seq: u64,
 }
 
 /// The segments of one store.
@@ -74,13 +82,14 @@ impl Segments {
         &self,
         stamp: &Stamp,
         segment: u32,
-        before_end: u64,
+        before: Before,
     ) -> io::Result<Arc<dyn DiskFile>> {
         let mut payload = Vec::with_capacity(HEADER_PAYLOAD_BYTES);
         payload.push(FORMAT);
         payload.extend_from_slice(stamp.store());
         payload.extend_from_slice(&segment.to_be_bytes());
-        payload.extend_from_slice(&before_end.to_be_bytes());
+        payload.extend_from_slice(&before.end.to_be_bytes());
+        payload.extend_from_slice(&before.seq.to_be_bytes());
         let mut bytes = Vec::new();
         frame::append(
             stamp,
@@ -180,8 +189,10 @@ fn parse_header(macs: &Arc<dyn Macs>, at: Position, frame: &[u8]) -> Option<Head
     let [format] = take(&mut payload)?;
     let store = take(&mut payload)?;
     let segment = u32::from_be_bytes(take(&mut payload)?);
-    let before_end = u64::from_be_bytes(take(&mut payload)?);
+    let end = u64::from_be_bytes(take(&mut payload)?);
+    let seq = u64::from_be_bytes(take(&mut payload)?);
+    let before = Before { end, seq };
     // Why now: the code can only be checked with the store's id, which stands within.
     frame::check(&Stamp::new(macs.clone(), store), at, head, frame)?;
-    (format == FORMAT && segment == at.segment).then_some(Header { store, before_end })
+    (format == FORMAT && segment == at.segment).then_some(Header { store, before })
 }

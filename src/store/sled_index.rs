@@ -53,6 +53,9 @@ impl IndexPlace for SledPlace {
         match fs::remove_dir_all(&self.dir) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                fs::remove_file(&self.dir).map_err(broken)
+            }
             Err(error) => Err(broken(error)),
         }
     }
