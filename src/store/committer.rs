@@ -8,7 +8,7 @@ use super::frame::Kind;
 use super::index::{IndexBroken, Mark, Staged};
 use super::log::Log;
 use super::{BlobRef, Seq, StoreError, WriteSet, index};
-use super::{Expect, embedded::Shared};
+use super::{Expect, shared::Shared};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "tests may panic"
 )]
 

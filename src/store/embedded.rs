@@ -4,12 +4,12 @@
 //! files, and never wait for a sync. A second thread syncs the index every few seconds, so that opening replays
 //! seconds and not years. Two processes cannot open one folder. `create` makes a store, `open` never does.
 
-use super::checkpoint::{self, Checkpoint};
 use super::committer::{Committer, Message};
-use super::index::{Index, IndexBroken, IndexPlace, Mark, Staged, row_key};
+use super::index::IndexPlace;
 use super::log::Log;
 use super::recovery::{self, Found, OpenError, Recovered};
 use super::segments::{Before, FIRST, Segments};
+use super::shared::{Shared, lock};
 use super::sled_index::SledPlace;
 use super::stamp::{Stamp, StoreId};
 use super::{
@@ -19,10 +19,9 @@ use super::{
 use crate::disk::{Disk, DiskLock, RealDisk};
 use bytes::Bytes;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc as channel};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc as channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -78,17 +77,6 @@ pub struct Embedded {
     recovery: Recovery,
     // INVARIANT: the last field, so that the folder is let go after everything in it.
     _lock: Box<dyn DiskLock>,
-}
-
-/// What readers, committer and checkpointer have in common.
-pub(super) struct Shared {
-    pub(super) segments: Arc<Segments>,
-    pub(super) stamp: Stamp,
-    pub(super) index: Box<dyn Index>,
-    pub(super) is_stopped: AtomicBool,
-    /// Held to write while a group is applied, to read for one read: so a read sees one moment.
-    view: RwLock<()>,
-    applied: Mutex<Mark>,
 }
 
 struct Threads {
@@ -168,24 +156,35 @@ impl Embedded {
         macs: Arc<dyn Macs>,
         limits: Limits,
     ) -> Result<Self, OpenError> {
-        let (lock, segments, found) = find(disk, dir, &macs)?;
+        let Held {
+            lock,
+            segments,
+            found,
+        } = Held::find(disk, dir, &macs)?;
         let recovered = recovery::recover(&segments, &found, place, dir)?;
         let segment = recovery::begin_segment(&segments, &found, recovered.mark)?;
+        let stamp = found.stamp;
         let log = Log::begin(
             segments.clone(),
-            found.stamp.clone(),
+            stamp.clone(),
             limits.segment_bytes,
             segment,
         )?;
-        Ok(Self::start(
-            lock,
-            segments,
-            found.stamp,
-            recovered,
-            log,
-            limits,
-            dir.into(),
-        )?)
+        let Recovered {
+            index,
+            mark,
+            recovery,
+        } = recovered;
+        let shared = Arc::new(Shared::new(segments, stamp, index, mark));
+        let (queue, threads) = start(&shared, log, mark.seq, limits, dir.into())?;
+        let threads = Mutex::new(Some(threads));
+        Ok(Self {
+            shared,
+            queue,
+            threads,
+            recovery,
+            _lock: lock,
+        })
     }
 
     pub(super) fn rebuild_on(
@@ -194,65 +193,8 @@ impl Embedded {
         dir: &Path,
         macs: Arc<dyn Macs>,
     ) -> Result<Recovery, OpenError> {
-        let (_lock, segments, found) = find(disk, dir, &macs)?;
-        Ok(recovery::build(&segments, &found, place, dir, None)?.recovery)
-    }
-
-    fn start(
-        lock: Box<dyn DiskLock>,
-        segments: Arc<Segments>,
-        stamp: Stamp,
-        recovered: Recovered,
-        log: Log,
-        limits: Limits,
-        dir: PathBuf,
-    ) -> io::Result<Self> {
-        let Recovered {
-            index,
-            mark,
-            recovery,
-        } = recovered;
-        let (is_stopped, view, applied) =
-            (AtomicBool::new(false), RwLock::new(()), Mutex::new(mark));
-        let shared = Arc::new(Shared {
-            segments,
-            stamp,
-            index,
-            is_stopped,
-            view,
-            applied,
-        });
-        let (queue, messages) = mpsc::channel(QUEUE_MAX);
-        let (stop, stopped) = channel::channel();
-        let free_floor_bytes = limits.free_floor_bytes;
-        let committer = Committer {
-            shared: shared.clone(),
-            log,
-            seq: mark.seq,
-            free_floor_bytes,
-        };
-        let committer = thread::Builder::new()
-            .name("store-commit".into())
-            .spawn(move || committer.run(messages))?;
-        let (kept, every) = (
-            shared.clone(),
-            Duration::from_millis(limits.checkpoint_ms.max(1)),
-        );
-        let checkpointer = thread::Builder::new()
-            .name("store-checkpoint".into())
-            .spawn(move || kept.checkpoint_every(every, &dir, &stopped))?;
-        let threads = Mutex::new(Some(Threads {
-            committer,
-            checkpointer,
-            stop,
-        }));
-        Ok(Self {
-            shared,
-            queue,
-            threads,
-            recovery,
-            _lock: lock,
-        })
+        let held = Held::find(disk, dir, &macs)?;
+        Ok(recovery::build(&held.segments, &held.found, place, dir, None)?.recovery)
     }
 
     /// What opening had to do.
@@ -292,113 +234,6 @@ impl Embedded {
         }
         self.shared.is_stopped.store(true, Ordering::Release);
     }
-
-    fn rows(&self, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Option<Row>>, StoreError> {
-        let view = self
-            .shared
-            .view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            let key = row_key(table, key);
-            let row = self.shared.index.get(&key)?;
-            found.push(row.map(|row| (key, row)));
-        }
-        drop(view);
-        found
-            .into_iter()
-            .map(|row| row.map(|row| self.shared.row(row)).transpose())
-            .collect()
-    }
-
-    fn rows_from(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<Vec<u8>>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let prefix = row_key(table, prefix);
-        let after = after
-            .map(|after| row_key(table, &after))
-            .filter(|after| *after >= prefix);
-        let lower = after
-            .as_deref()
-            .map_or(Bound::Included(prefix.as_slice()), Bound::Excluded);
-        let mut found = Vec::new();
-        if limit > 0 {
-            let _view = self
-                .shared
-                .view
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            self.shared.index.visit(lower, &mut |key, row| {
-                let is_within = key.starts_with(&prefix);
-                if is_within {
-                    found.push((key.to_vec(), row.to_vec()));
-                }
-                is_within && found.len() < limit
-            })?;
-        }
-        found.into_iter().map(|row| self.shared.row(row)).collect()
-    }
-}
-
-impl Shared {
-    /// Applies a group that is durable in the log: from now on reads see it.
-    pub(super) fn apply(&self, staged: Staged<'_>, mark: Mark) -> Result<(), IndexBroken> {
-        let view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        staged.apply(mark)?;
-        drop(view);
-        *lock(&self.applied) = mark;
-        Ok(())
-    }
-
-    /// Authenticates a row as found, outside any lock.
-    fn row(&self, (mut key, row): (Vec<u8>, Vec<u8>)) -> Result<Row, StoreError> {
-        let (version, value) = self.stamp.open_row(&key, &row).ok_or(StoreError::Corrupt)?;
-        let value = value.to_vec();
-        key.remove(0);
-        Ok(Row {
-            key,
-            value,
-            version,
-        })
-    }
-
-    /// Syncs the index again and again, and once more when told to stop.
-    fn checkpoint_every(&self, every: Duration, dir: &Path, stopped: &channel::Receiver<()>) {
-        let mut last = None;
-        loop {
-            let is_last = stopped.recv_timeout(every) != Err(channel::RecvTimeoutError::Timeout);
-            let mark = *lock(&self.applied);
-            if last != Some(mark) && !self.is_stopped.load(Ordering::Acquire) {
-                last = Some(mark);
-                if self.checkpoint(dir, mark).is_err() {
-                    tracing::error!(
-                        "the index could not be synced: the store writes no more until it is opened again"
-                    );
-                    self.is_stopped.store(true, Ordering::Release);
-                }
-            }
-            if is_last {
-                return;
-            }
-        }
-    }
-
-    fn checkpoint(&self, dir: &Path, mark: Mark) -> Result<(), StoreError> {
-        let synced = self.index.sync();
-        // Why even then: after a failed sync the index may look whole until the power goes, so it must be rebuilt.
-        let checkpoint = Checkpoint {
-            mark,
-            is_complete: synced.is_ok(),
-        };
-        checkpoint::write(&*self.segments.disk, dir, &self.stamp, checkpoint)
-            .map_err(|_| StoreError::Fatal)?;
-        Ok(synced?)
-    }
 }
 
 impl Store for Embedded {
@@ -419,7 +254,7 @@ impl Store for Embedded {
         table: Table,
         keys: Vec<Vec<u8>>,
     ) -> Pending<'_, Result<Vec<Option<Row>>, StoreError>> {
-        Box::pin(async move { self.rows(table, &keys) })
+        Box::pin(async move { self.shared.rows(table, &keys) })
     }
 
     fn scan(
@@ -429,7 +264,7 @@ impl Store for Embedded {
         after: Option<Vec<u8>>,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move { self.rows_from(table, &prefix, after, limit) })
+        Box::pin(async move { self.shared.rows_from(table, &prefix, after, limit) })
     }
 }
 
@@ -465,29 +300,68 @@ impl Drop for Embedded {
     }
 }
 
-impl From<IndexBroken> for StoreError {
-    fn from(IndexBroken: IndexBroken) -> Self {
-        Self::Corrupt
-    }
+fn start(
+    shared: &Arc<Shared>,
+    log: Log,
+    seq: u64,
+    limits: Limits,
+    dir: PathBuf,
+) -> io::Result<(mpsc::Sender<Message>, Threads)> {
+    let (queue, messages) = mpsc::channel(QUEUE_MAX);
+    let (stop, stopped) = channel::channel();
+    let free_floor_bytes = limits.free_floor_bytes;
+    let committer = Committer {
+        shared: shared.clone(),
+        log,
+        seq,
+        free_floor_bytes,
+    };
+    let committer = thread::Builder::new()
+        .name("store-commit".into())
+        .spawn(move || committer.run(messages))?;
+    let (shared, every) = (
+        shared.clone(),
+        Duration::from_millis(limits.checkpoint_ms.max(1)),
+    );
+    let checkpointer = thread::Builder::new()
+        .name("store-checkpoint".into())
+        .spawn(move || shared.checkpoint_every(every, &dir, &stopped))?;
+    Ok((
+        queue,
+        Threads {
+            committer,
+            checkpointer,
+            stop,
+        },
+    ))
 }
 
-fn find(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    macs: &Arc<dyn Macs>,
-) -> Result<(Box<dyn DiskLock>, Arc<Segments>, Found), OpenError> {
-    let segments = Arc::new(Segments::new(disk.clone(), dir.join("segments")));
-    if !disk.exists(segments.dir())? {
-        return Err(OpenError::Missing);
+/// A folder with a store in it, locked.
+struct Held {
+    lock: Box<dyn DiskLock>,
+    segments: Arc<Segments>,
+    found: Found,
+}
+
+impl Held {
+    fn find(disk: Arc<dyn Disk>, dir: &Path, macs: &Arc<dyn Macs>) -> Result<Self, OpenError> {
+        let segments = Arc::new(Segments::new(disk.clone(), dir.join("segments")));
+        if !disk.exists(segments.dir())? {
+            return Err(OpenError::Missing);
+        }
+        let lock = disk
+            .lock(&dir.join("lock"))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => OpenError::Locked,
+                _ => error.into(),
+            })?;
+        let found = recovery::find(&segments, macs)?;
+        Ok(Self {
+            lock,
+            segments,
+            found,
+        })
     }
-    let lock = disk
-        .lock(&dir.join("lock"))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked,
-            _ => error.into(),
-        })?;
-    let found = recovery::find(&segments, macs)?;
-    Ok((lock, segments, found))
 }
 
 /// Why not a key's randomness: it only has to differ from other stores'.
@@ -495,8 +369,4 @@ fn random_id() -> io::Result<StoreId> {
     let mut id = StoreId::default();
     io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut id)?;
     Ok(id)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

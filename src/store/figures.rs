@@ -1,7 +1,9 @@
 //! Figures, not tests: `cargo test --release --lib store::figures -- --ignored --nocapture --test-threads 1`.
 #![allow(
     clippy::unwrap_used,
-    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "tests may panic"
 )]
 

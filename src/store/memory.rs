@@ -31,6 +31,7 @@ impl Macs for TestMacs {
 }
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+type Versioned = BTreeMap<(Table, Vec<u8>), (u64, Vec<u8>)>;
 
 #[derive(Default)]
 struct Images {
@@ -163,7 +164,7 @@ pub(super) struct MemoryStore(Mutex<Rows>);
 #[derive(Default)]
 struct Rows {
     seq: u64,
-    rows: BTreeMap<(Table, Vec<u8>), (u64, Vec<u8>)>,
+    rows: Versioned,
     tokens: HashMap<[u8; 16], u64>,
     blobs: Vec<Bytes>,
 }
@@ -238,12 +239,12 @@ impl Store for MemoryStore {
                 && key.starts_with(&prefix)
                 && after.as_ref().is_none_or(|after| key > after)
         });
-        let row = |((_, key), (version, value)): (&(Table, Vec<u8>), &(u64, Vec<u8>))| Row {
+        let found = found.take(limit).map(|((_, key), (version, value))| Row {
             key: key.clone(),
             value: value.clone(),
             version: *version,
-        };
-        let found = Ok(found.take(limit).map(row).collect());
+        });
+        let found = Ok(found.collect());
         Box::pin(async move { found })
     }
 }

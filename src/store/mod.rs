@@ -13,7 +13,9 @@ mod frame;
 mod index;
 mod log;
 mod recovery;
+mod replay;
 mod segments;
+mod shared;
 mod sled_index;
 mod stamp;
 
@@ -27,6 +29,8 @@ mod embedded_test;
 mod figures;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod tamper_test;
 
 pub use embedded::{CreateError, Embedded, Limits, Recovery};
 pub use recovery::OpenError;
