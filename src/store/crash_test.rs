@@ -418,3 +418,32 @@ fn an_index_that_fails_stops_the_store_and_loses_nothing() {
         "it was in the log"
     );
 }
+
+#[test]
+fn an_index_whose_building_was_interrupted_is_not_believed() {
+    let (disk, index, mut told) = (TestDisk::new(), MemoryIndex::default(), Told::default());
+    assert!(create(&disk));
+    told.work(&disk, &index, 1..=COMMITS);
+    let half = MemoryIndex::default();
+    half.fail_sync();
+    assert!(matches!(open(&disk, &half), Err(OpenError::Index)));
+    for seed in 0..32 {
+        // Its mark may have come through, and rows before it not.
+        let store = open(&disk.crash(Crash::Kept), &half.mixed(seed)).unwrap();
+        told.check(&store, &format!("seed {seed}"));
+        assert!(store.recovery().is_rebuilt);
+    }
+}
+
+#[test]
+fn an_index_that_could_not_be_synced_is_built_anew() {
+    let (disk, index, mut told) = (TestDisk::new(), MemoryIndex::default(), Told::default());
+    assert!(create(&disk));
+    told.work(&disk, &index, 1..=COMMITS / 2);
+    index.fail_sync();
+    told.work(&disk, &index, COMMITS / 2 + 1..=COMMITS);
+    // The index still looks whole, but nobody knows what of it reached the disk.
+    let store = open(&disk, &index.kept()).unwrap();
+    assert!(store.recovery().is_rebuilt);
+    told.check(&store, "after a failed sync of the index");
+}

@@ -39,6 +39,7 @@ struct Images {
     durable: Map,
     batches: Vec<Vec<Vec<u8>>>,
     is_failing: bool,
+    is_sync_failing: bool,
 }
 
 /// An index that remembers what was synced. Clones are the same index, and its own place.
@@ -87,6 +88,11 @@ impl MemoryIndex {
     /// From now on nothing works.
     pub(super) fn fail(&self) {
         self.0.lock().unwrap().is_failing = true;
+    }
+
+    /// From now on nothing can be made durable.
+    pub(super) fn fail_sync(&self) {
+        self.0.lock().unwrap().is_sync_failing = true;
     }
 
     /// Changes rows behind everybody's back.
@@ -141,6 +147,9 @@ impl Index for MemoryIndex {
 
     fn sync(&self) -> Result<(), IndexBroken> {
         let mut images = self.working()?;
+        if images.is_sync_failing {
+            return Err(IndexBroken);
+        }
         images.durable = images.live.clone();
         Ok(())
     }
@@ -152,7 +161,8 @@ impl IndexPlace for MemoryIndex {
     }
 
     fn wipe(&self) -> Result<(), IndexBroken> {
-        *self.0.lock().unwrap() = Images::default();
+        let mut images = self.0.lock().unwrap();
+        (images.live, images.durable) = (Map::new(), Map::new());
         Ok(())
     }
 }

@@ -153,6 +153,30 @@ fn whatever_is_changed_in_the_log_is_noticed() {
 }
 
 #[test]
+fn no_false_length_of_a_blob_hides_the_commits_behind_it() {
+    let (disk, index) = on_test_disk(12);
+    drop(open(&disk, &index).unwrap());
+    let sealed = segments(&disk) - 1;
+    let bytes = disk.contents(&segment(sealed));
+    let (mut at, mut blob) = (0, 0);
+    while at < bytes.len() {
+        let length = u32::from_be_bytes(bytes[at + 5..at + 9].try_into().unwrap()) as usize;
+        if bytes[at + 4] == 2 {
+            blob = at;
+        }
+        at += length + 25;
+    }
+    // The last blob of the last sealed segment swallows the rest of it; nothing but a header comes after.
+    let swallowed = (bytes.len() - blob - 25) as u32;
+    disk.tamper(&segment(sealed), |bytes| {
+        bytes[blob + 5..blob + 9].copy_from_slice(&swallowed.to_be_bytes());
+    });
+    let place = MemoryIndex::default();
+    let rebuilt = Embedded::rebuild_on(Arc::new(disk), &place, Path::new("/s"), macs());
+    assert!(matches!(rebuilt, Err(OpenError::Corrupt { segment, .. }) if segment == sealed));
+}
+
+#[test]
 fn a_shorter_log_opens_only_by_decision() {
     let (disk, index) = on_test_disk(12);
     let last = segments(&disk);
