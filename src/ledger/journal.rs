@@ -66,6 +66,17 @@ fn header(at: &Position) -> Vec<u8> {
     bytes
 }
 
+fn parse_header(bytes: &[u8; HEADER_BYTES as usize]) -> Option<Position> {
+    let (segment, index) = (bytes.get(8..12)?, bytes.get(12..20)?);
+    let at = Position {
+        segment: u32::from_be_bytes(segment.try_into().ok()?),
+        offset: HEADER_BYTES,
+        index: u64::from_be_bytes(index.try_into().ok()?),
+        chain: bytes.get(20..28)?.try_into().ok()?,
+    };
+    (header(&at) == bytes).then_some(at)
+}
+
 /// Frames that will be written at once.
 pub(super) struct Group {
     bytes: Vec<u8>,
@@ -74,6 +85,14 @@ pub(super) struct Group {
 }
 
 impl Group {
+    fn new(chain: Chain) -> Self {
+        Self {
+            bytes: Vec::with_capacity(64 << 10),
+            chain,
+            entries: 0,
+        }
+    }
+
     /// Adds an entry and says where in [`Group::bytes`] its leaf stands.
     pub(super) fn entry(&mut self, leaf: &str, body: &[u8]) -> Range<usize> {
         let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -105,9 +124,6 @@ impl Group {
         &self.bytes
     }
 
-    pub(super) fn entries(&self) -> u64 {
-        self.entries
-    }
 }
 
 /// Bytes that an entry takes in the journal.
@@ -204,29 +220,6 @@ impl Appender {
         })
     }
 
-    /// Makes the first segment of a log.
-    pub(super) fn create(spare: Arc<Spare>, origin: &str) -> io::Result<Self> {
-        let at = Position {
-            segment: 0,
-            offset: HEADER_BYTES,
-            index: 0,
-            chain: first_chain(origin),
-        };
-        spare.prepare()?;
-        let (file, capacity) = (spare.take(&at)?, spare.bytes);
-        let file = file.ok_or(io::ErrorKind::StorageFull)?;
-        Ok(Self {
-            spare,
-            file,
-            capacity,
-            at,
-        })
-    }
-
-    pub(super) fn position(&self) -> Position {
-        self.at
-    }
-
     /// Bytes that still fit into this segment.
     pub(super) fn room(&self) -> u64 {
         self.capacity.saturating_sub(self.at.offset)
@@ -243,11 +236,7 @@ impl Appender {
 
     /// An empty group that continues the chain.
     pub(super) fn group(&self) -> Group {
-        Group {
-            bytes: Vec::with_capacity(64 << 10),
-            chain: self.at.chain,
-            entries: 0,
-        }
+        Group::new(self.at.chain)
     }
 
     /// Writes a group that fits [`Appender::room`], once and durably.
@@ -296,6 +285,7 @@ pub(super) struct Reader {
     dir: PathBuf,
     file: Box<dyn DiskFile>,
     at: Position,
+    began: Position,
     window: Vec<u8>,
     window_at: u64,
     payload: Range<usize>,
@@ -316,6 +306,25 @@ impl Reader {
         Ok(begins.then_some(reader))
     }
 
+    /// At the beginning of the segment that holds entry `index`; `None` if no segment's header says so.
+    pub(super) fn near(disk: Arc<dyn Disk>, dir: &Path, index: u64) -> io::Result<Option<Self>> {
+        let mut found = None;
+        for segment in 0.. {
+            let path = dir.join(segment_name(segment));
+            if !disk.exists(&path)? {
+                break;
+            }
+            let mut bytes = [0; HEADER_BYTES as usize];
+            disk.open(&path)?.read_exact_at(0, &mut bytes)?;
+            match parse_header(&bytes).filter(|at| at.segment == segment) {
+                Some(at) if at.index <= index => found = Some(at),
+                Some(_) => break,
+                None => return Ok(None),
+            }
+        }
+        found.map(|at| Self::resume(disk, dir, at)).transpose()
+    }
+
     /// At a place another reader or the appender was.
     pub(super) fn resume(disk: Arc<dyn Disk>, dir: &Path, at: Position) -> io::Result<Self> {
         let file = disk.open(&dir.join(segment_name(at.segment)))?;
@@ -324,6 +333,7 @@ impl Reader {
             dir: dir.to_owned(),
             file,
             at,
+            began: at,
             window: Vec::new(),
             window_at: 0,
             payload: 0..0,
@@ -333,6 +343,11 @@ impl Reader {
 
     pub(super) fn position(&self) -> Position {
         self.at
+    }
+
+    /// Where the frame last stepped on begins.
+    pub(super) fn frame_began(&self) -> Position {
+        self.began
     }
 
     /// Forgets what was read ahead: the appender may have written there since.
@@ -349,6 +364,7 @@ impl Reader {
                     None => Ok(Step::End),
                 };
             };
+            self.began = self.at;
             return self.frame(length, kind);
         }
     }
@@ -463,6 +479,26 @@ impl Reader {
         self.at.offset = HEADER_BYTES;
         Ok(read == found.len() && found[..] == header(&self.at)[..])
     }
+}
+
+/// Makes the first segment of a log, with its first entry; it has its name only once it has both.
+pub(super) fn create(spare: &Spare, origin: &str, leaf: &str) -> io::Result<()> {
+    let chain = first_chain(origin);
+    let (segment, offset, index) = (0, HEADER_BYTES, 0);
+    let at = Position {
+        segment,
+        offset,
+        index,
+        chain,
+    };
+    let mut group = Group::new(chain);
+    group.entry(leaf, &[]);
+    spare.prepare()?;
+    if let Some(file) = &*spare.slot() {
+        file.write_at(offset, group.bytes())?;
+    }
+    spare.take(&at)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(())
 }
 
 /// Whether a ledger has ever begun in that folder.

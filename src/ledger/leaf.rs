@@ -6,7 +6,7 @@
 use super::RecordError;
 use super::tree::{Hash, leaf_hash};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use policy::{Account, Outcome};
+use policy::Account;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const OWN: [&str; 12] = [
     "atag", "b", "c", "ev", "gw", "i", "n", "out", "pol", "tag", "ts", "v",
 ];
 /// Room for index and time, which come last.
-const NUMBERS_BYTES: usize = 40;
+pub(super) const NUMBERS_BYTES: usize = 40;
 
 /// Keys that hide what a leaf is about, for all but those who hold them.
 pub trait Seals: Send + Sync {
@@ -168,10 +168,6 @@ impl Draft {
         if body.len() > BODY_BYTES_MAX {
             return Err(RecordError::TooLarge);
         }
-        let outcome = match account.outcome {
-            Outcome::Permit => "permit",
-            Outcome::Refuse => "refuse",
-        };
         let mut members = vec![
             ("atag", encoded(&seal.actor_tag(nonce))),
             ("b", encoded(&Sha256::digest(&body))),
@@ -179,7 +175,7 @@ impl Draft {
             ("ev", account.event.into()),
             ("gw", gateway.into()),
             ("n", encoded(nonce)),
-            ("out", outcome.into()),
+            ("out", account.outcome.code().into()),
             ("pol", account.policy.as_str().into()),
             ("tag", encoded(&seal.tag(nonce))),
         ];
@@ -223,17 +219,22 @@ impl Draft {
         before_index.push_str("\"i\":");
         let before_time = format!(",{middle}\"ts\":");
         after_time.push('}');
-        let length = before_index.len() + before_time.len() + after_time.len();
-        if length + NUMBERS_BYTES > LEAF_BYTES_MAX {
-            return Err(RecordError::TooLarge);
-        }
-        Ok(Self {
+        let draft = Self {
             before_index,
             before_time,
             after_time,
             body,
             reserve,
-        })
+        };
+        if draft.leaf_bytes() + NUMBERS_BYTES > LEAF_BYTES_MAX {
+            return Err(RecordError::TooLarge);
+        }
+        Ok(draft)
+    }
+
+    /// The leaf's length without index and time.
+    pub(super) fn leaf_bytes(&self) -> usize {
+        self.before_index.len() + self.before_time.len() + self.after_time.len()
     }
 
     /// The leaf's text at that place and time.

@@ -73,9 +73,8 @@ struct Walk {
 
 impl Walk {
     fn step(&mut self, replay: &mut dyn FnMut(&Leaf<'_>)) -> Result<bool, OpenError> {
-        let before = self.reader.position();
         match self.reader.step()? {
-            Step::Entry => self.entry(before.index, replay)?,
+            Step::Entry => self.entry(replay)?,
             Step::Checkpoint => {
                 let note = self.reader.note().unwrap_or_default();
                 let head = Checkpoint::unverified(note).ok_or(self.damaged())?;
@@ -83,15 +82,15 @@ impl Walk {
                     return Err(self.damaged());
                 }
                 self.last_note = Some(note.to_owned());
-                self.unsigned_from = before;
+                self.unsigned_from = self.reader.frame_began();
             }
             Step::End | Step::Torn => return Ok(false),
         }
         Ok(true)
     }
 
-    fn entry(&mut self, index: u64, replay: &mut dyn FnMut(&Leaf<'_>)) -> Result<(), OpenError> {
-        let leaf = Leaf::new(index, self.reader.leaf().ok_or(self.damaged())?);
+    fn entry(&mut self, replay: &mut dyn FnMut(&Leaf<'_>)) -> Result<(), OpenError> {
+        let leaf = Leaf::new(self.tree.size(), self.reader.leaf().ok_or(self.damaged())?);
         self.tree.push(leaf.hash())?;
         self.last_ts_ms = leaf.ts_ms().unwrap_or(0).max(self.last_ts_ms);
         replay(&leaf);
@@ -149,10 +148,11 @@ impl Walk {
 fn promises_more(rest: &[u8], origin: &str, size: u64) -> bool {
     let mut begin = origin.as_bytes().to_vec();
     begin.push(b'\n');
-    rest.windows(begin.len()).enumerate().any(|(at, window)| {
-        let digits = rest.get(at + begin.len()..).unwrap_or_default();
-        let digits = digits.split(|byte| *byte == b'\n').next();
-        let number = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        window == begin && number.and_then(|n| n.parse::<u64>().ok()) > Some(size)
-    })
+    let mut places = rest.windows(begin.len()).enumerate();
+    places.any(|(at, window)| window == begin && leading_number(rest, at + begin.len()) > Some(size))
+}
+
+fn leading_number(bytes: &[u8], at: usize) -> Option<u64> {
+    let digits = bytes.get(at..)?.split(|byte| *byte == b'\n').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
