@@ -6,8 +6,8 @@
 use zeroize::Zeroizing;
 
 use crate::gcm::{self, NONCE_BYTES, TAG_BYTES};
-use crate::key::{OpenError, Plaintext};
 use crate::mac::{hkdf_sha256, hmac_sha256};
+use crate::sealed::{OpenError, Plaintext};
 use crate::secret::{Secret, stop};
 
 const FORMAT: u8 = 1;
@@ -28,7 +28,7 @@ impl AuditKey {
     }
 
     pub(crate) fn from_secret(secret: Secret) -> AuditKey {
-        let tags = hkdf_sha256(&secret, &[], TAG_KEY);
+        let tags = hkdf_sha256(secret.expose(), &[], TAG_KEY);
         AuditKey { secret, tags }
     }
 
@@ -84,7 +84,7 @@ impl AuditKey {
     }
 
     fn body_key(&self, nonce: &[u8; 16]) -> Secret {
-        hkdf_sha256(&self.secret, nonce, BODY_KEY)
+        hkdf_sha256(self.secret.expose(), nonce, BODY_KEY)
     }
 }
 

@@ -43,6 +43,11 @@ impl FreshDek {
         FreshDek(Secret::random())
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_secret(secret: Secret) -> FreshDek {
+        FreshDek(secret)
+    }
+
     /// `header..iv.ciphertext.tag`, a compact JWE with `alg: dir`, `enc: A256GCM` (RFC 7516 §3.1, RFC 7518 §4.5, §5.3).
     ///
     /// Safe because the key encrypts once: it is consumed here, and what comes back cannot encrypt.

@@ -3,7 +3,6 @@
 //! Never here: an `epk` or content key used twice, or any form but `ECDH-ES+A256KW` with `A256GCM`.
 //! Private to the crate. A failure to open has no reason: not addressed to this key, or not what was sent.
 
-use aws_lc_rs::agreement as lc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -13,6 +12,7 @@ use crate::jose::{
     b64, b64_length, exact_json, header_bytes, header_text, parts, push_b64, unb64, unb64_exact,
 };
 use crate::jwk::{Point, PointMembers, Recipient};
+use crate::open_key::OpenKey;
 use crate::secret::Secret;
 
 /// The protected header, exactly these members; sorted.
@@ -44,11 +44,8 @@ pub(crate) struct Parties<B> {
     pub(crate) apv: B,
 }
 
-/// The receiver's static key.
-pub(crate) struct Mine<'a> {
-    pub(crate) private: &'a lc::PrivateKey,
-    pub(crate) point: &'a Point,
-}
+/// What came out: who it says it is from and for, and the plaintext.
+pub(crate) type Opened = (Parties<Vec<u8>>, Zeroizing<Vec<u8>>);
 
 /// `kek = ConcatKDF(ECDH(ephemeral, to))`, `header.AES-KW(kek, cek).iv.AES-256-GCM(cek, iv, header, plaintext).tag`.
 ///
@@ -96,11 +93,7 @@ pub(crate) fn seal(
 /// Opens a JWE of exactly this form addressed to this key (RFC 7516 §5.2).
 ///
 /// Safe because every length and every header member is fixed before a key is touched.
-pub(crate) fn open(
-    mine: &Mine<'_>,
-    form: Form,
-    text: &str,
-) -> Option<(Parties<Vec<u8>>, Zeroizing<Vec<u8>>)> {
+pub(crate) fn open(mine: &OpenKey, form: Form, text: &str) -> Option<Opened> {
     let [header, wrapped, iv, ciphertext, tag] = parts(text, form.text_bytes_max)?;
     let header_json = header_bytes(header)?;
     let said: Header<'_> = exact_json(&header_json)?;
@@ -108,7 +101,7 @@ pub(crate) fn open(
         && said.enc == "A256GCM"
         && said.typ == form.typ
         && said.cty == form.cty
-        && said.kid == mine.point.kid();
+        && said.kid == mine.kid();
     if !is_expected {
         return None;
     }
@@ -120,10 +113,7 @@ pub(crate) fn open(
         apv: unb64(said.apv)?,
     };
     let epk = Point::from_members(&said.epk).ok()?;
-    if epk.curve() != mine.point.curve() {
-        return None;
-    }
-    let kek = agreement::agree_as_receiver(mine.private, &epk, &parties.apu, &parties.apv)?;
+    let kek = mine.agree(&epk, &parties.apu, &parties.apv)?;
     let cek = agreement::unwrap(&kek, &wrapped)?;
     // INVARIANT: exact capacity, so that the opened bytes stand in one buffer, wiped on drop.
     let mut bytes = Zeroizing::new(unb64(ciphertext)?);

@@ -11,27 +11,14 @@ use zeroize::Zeroizing;
 use crate::audit::AuditKey;
 use crate::context::Context;
 use crate::dek::Dek;
-use crate::gcm::{self, NONCE_BYTES, TAG_BYTES};
+use crate::gcm::{self, NONCE_BYTES};
+use crate::sealed::{HEADER_BYTES, Kind, OVERHEAD_BYTES, OpenError, Plaintext, Sealed, header};
 use crate::secret::{SECRET_BYTES, Secret};
-
-const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 6;
-const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
 
 /// May seal and open.
 pub struct Active(());
 /// May only open.
 pub struct Retired(());
-
-/// What stands inside a [`Sealed`]; authenticated, so that data can never be taken for a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Data = 1,
-    Key = 2,
-    Dek = 3,
-    Audit = 4,
-}
 
 /// A 32-byte AES-256-GCM key, its version, and whether it may still seal.
 pub struct Key<S> {
@@ -39,30 +26,6 @@ pub struct Key<S> {
     secret: Secret,
     state: PhantomData<S>,
 }
-
-/// Ciphertext bound to its key version and context:
-/// `1 ‖ kind ‖ key version u32 BE ‖ nonce 12 ‖ ciphertext ‖ tag 16`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed(Vec<u8>);
-
-/// Opened bytes, wiped on drop.
-pub struct Plaintext(Zeroizing<Vec<u8>>);
-
-/// Why sealed bytes did not open. There is no finer answer, on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// No key of that version is held; an operator can act on this.
-    #[error("no key of that version is held")]
-    UnknownKey,
-    /// The bytes do not open under this key and context.
-    #[error("the sealed bytes do not open")]
-    Sealed,
-}
-
-/// Bytes that cannot be a [`Sealed`]: too short, or of an unknown format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a sealed value")]
-pub struct NotSealed;
 
 impl Key<Active> {
     /// A fresh random key of this version.
@@ -101,13 +64,10 @@ impl Key<Active> {
         self.seal_as(Kind::Audit, context, key.secret().expose())
     }
 
-    /// Seals again, under this key, what `sealed` (opened by `from`) holds; its kind stays.
-    ///
-    /// # Errors
-    /// [`OpenError`] when `from` cannot open it under `context`.
-    pub fn rewrap<S>(
+    /// Seals again, under this key, what `from` opens; its kind stays.
+    pub(crate) fn rewrap(
         &self,
-        from: &Key<S>,
+        from: &dyn Opens,
         context: &Context,
         sealed: &Sealed,
     ) -> Result<Sealed, OpenError> {
@@ -137,7 +97,7 @@ impl Key<Active> {
         let (_, body) = bytes.split_at_mut(HEADER_BYTES + NONCE_BYTES);
         let tag = gcm::seal(&self.secret, nonce, &context.under(&header), body);
         bytes.extend_from_slice(&tag);
-        Sealed(bytes)
+        Sealed::from_parts(bytes)
     }
 }
 
@@ -173,13 +133,8 @@ impl<S> Key<S> {
     /// # Errors
     /// As [`Key::open`].
     pub fn unwrap(&self, context: &Context, sealed: &Sealed) -> Result<Key<Active>, OpenError> {
-        let plaintext = self.open_as(Kind::Key, context, sealed)?;
-        let (version, secret) = plaintext
-            .as_bytes()
-            .split_first_chunk::<4>()
-            .ok_or(OpenError::Sealed)?;
-        let secret = Secret::from_slice(secret).ok_or(OpenError::Sealed)?;
-        Ok(Key::from_secret(u32::from_be_bytes(*version), secret))
+        self.open_as(Kind::Key, context, sealed)
+            .and_then(|plaintext| wrapped_key(&plaintext))
     }
 
     /// Opens what [`Key::wrap_dek`] made.
@@ -187,10 +142,9 @@ impl<S> Key<S> {
     /// # Errors
     /// As [`Key::open`].
     pub fn unwrap_dek(&self, context: &Context, sealed: &Sealed) -> Result<Dek, OpenError> {
-        let plaintext = self.open_as(Kind::Dek, context, sealed)?;
-        Secret::from_slice(plaintext.as_bytes())
+        self.open_as(Kind::Dek, context, sealed)?
+            .secret()
             .map(Dek::from_secret)
-            .ok_or(OpenError::Sealed)
     }
 
     /// Opens what [`Key::wrap_audit`] made.
@@ -198,12 +152,24 @@ impl<S> Key<S> {
     /// # Errors
     /// As [`Key::open`].
     pub fn unwrap_audit(&self, context: &Context, sealed: &Sealed) -> Result<AuditKey, OpenError> {
-        let plaintext = self.open_as(Kind::Audit, context, sealed)?;
-        Secret::from_slice(plaintext.as_bytes())
+        self.open_as(Kind::Audit, context, sealed)?
+            .secret()
             .map(AuditKey::from_secret)
-            .ok_or(OpenError::Sealed)
     }
+}
 
+/// Opening, whatever the state: what the keyring needs of a key whose version it looked up.
+pub(crate) trait Opens {
+    /// Opens sealed bytes of one kind (NIST SP 800-38D §7.2).
+    fn open_as(
+        &self,
+        kind: Kind,
+        context: &Context,
+        sealed: &Sealed,
+    ) -> Result<Plaintext, OpenError>;
+}
+
+impl<S> Opens for Key<S> {
     fn open_as(
         &self,
         kind: Kind,
@@ -214,83 +180,25 @@ impl<S> Key<S> {
             return Err(OpenError::UnknownKey);
         }
         let header = header(kind, self.version);
-        let rest = sealed.0.strip_prefix(&header).ok_or(OpenError::Sealed)?;
+        let rest = sealed
+            .as_bytes()
+            .strip_prefix(&header)
+            .ok_or(OpenError::Sealed)?;
         let (nonce, body) = rest.split_first_chunk().ok_or(OpenError::Sealed)?;
         let mut bytes = Zeroizing::new(body.to_vec());
         let length = gcm::open(&self.secret, *nonce, &context.under(&header), &mut bytes)
             .ok_or(OpenError::Sealed)?;
         bytes.truncate(length);
-        Ok(Plaintext(bytes))
+        Ok(Plaintext::new(bytes))
     }
 }
 
-fn header(kind: Kind, version: u32) -> [u8; HEADER_BYTES] {
-    let [a, b, c, d] = version.to_be_bytes();
-    [FORMAT, kind as u8, a, b, c, d]
-}
-
-impl Sealed {
-    /// The bytes to store.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes to store, moved out.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
-    /// The version of the key that sealed this.
-    #[must_use]
-    pub fn key_version(&self) -> u32 {
-        match self.0.as_slice() {
-            [_, _, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
-            // INVARIANT: every `Sealed` was made by `seal_as` or checked by `TryFrom`; 0 names no key.
-            _ => 0,
-        }
-    }
-
-    fn kind(&self) -> Option<Kind> {
-        [Kind::Data, Kind::Key, Kind::Dek, Kind::Audit]
-            .into_iter()
-            .find(|kind| self.0.get(1) == Some(&(*kind as u8)))
-    }
-}
-
-impl TryFrom<Vec<u8>> for Sealed {
-    type Error = NotSealed;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Sealed, NotSealed> {
-        let sealed = Sealed(bytes);
-        let is_whole = sealed.0.len() >= OVERHEAD_BYTES && sealed.0.first() == Some(&FORMAT);
-        if is_whole && sealed.kind().is_some() {
-            Ok(sealed)
-        } else {
-            Err(NotSealed)
-        }
-    }
-}
-
-impl TryFrom<&[u8]> for Sealed {
-    type Error = NotSealed;
-
-    fn try_from(bytes: &[u8]) -> Result<Sealed, NotSealed> {
-        Sealed::try_from(bytes.to_vec())
-    }
-}
-
-impl Plaintext {
-    pub(crate) fn new(bytes: Zeroizing<Vec<u8>>) -> Plaintext {
-        Plaintext(bytes)
-    }
-
-    /// The opened bytes; copy no more of them than needed.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
+/// The key inside what [`Key::wrap`] made.
+pub(crate) fn wrapped_key(plaintext: &Plaintext) -> Result<Key<Active>, OpenError> {
+    let bytes = plaintext.as_bytes();
+    let (version, secret) = bytes.split_first_chunk::<4>().ok_or(OpenError::Sealed)?;
+    let secret = Secret::from_slice(secret).ok_or(OpenError::Sealed)?;
+    Ok(Key::from_secret(u32::from_be_bytes(*version), secret))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use ring::{digest, hkdf, hmac};
 
-use crate::secret::{SECRET_BYTES, Secret, stop};
+use crate::secret::{Secret, stop};
 
 /// `SHA-256(part ‖ part ‖ …)` (FIPS 180-4).
 ///
@@ -29,10 +29,10 @@ pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// `HKDF-SHA-256(secret, salt, info)`, 32 bytes out (RFC 5869). One info string a purpose, never shared.
-pub(crate) fn hkdf_sha256(secret: &Secret, salt: &[u8], info: &[u8]) -> Secret {
+pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8]) -> Secret {
     let derived = Secret::filled(|out| {
         hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
-            .extract(secret.expose())
+            .extract(secret)
             .expand(&[info], hkdf::HKDF_SHA256)
             .ok()?
             .fill(out)
@@ -106,8 +106,6 @@ impl MacKey {
         tags_match(&self.tag16(parts), tag)
     }
 }
-
-const _: () = assert!(SECRET_BYTES == 32, "HMAC-SHA-256 keys here are 32 bytes");
 
 #[cfg(test)]
 mod tests {

@@ -5,94 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::agreement as lc;
 use zeroize::Zeroizing;
 
-use crate::agreement::lc_algorithm;
 use crate::dek::{Dek, RECORD_TYP, RecordHeader};
 use crate::gcm::{self, NONCE_BYTES, TAG_BYTES};
 use crate::jose::{exact_json, header_bytes, parts, unb64, unb64_exact};
-use crate::jwe::{self, Mine};
-use crate::jwk::{self, Curve, JwkError, Point, PublicJwk, Recipient, Use};
-use crate::key::Plaintext;
+use crate::jwe;
+use crate::jwk::PublicJwk;
+use crate::open_key::OpenKey;
+use crate::sealed::Plaintext;
 use crate::secret::Secret;
-use crate::sign::{VerifyError, private_jwk, verify_any};
+use crate::sign::{VerifyError, verify_any};
 use crate::ticket::{ClaimsForm, INNER_TYP, KeyForm, OUTER, TICKET_KEYS_MAX};
 
 /// Longest record text that is looked at: a 16 MB resource and room.
 pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// A hospital's private key, which opens tickets.
-pub struct OpenKey {
-    secret: Secret,
-    private: lc::PrivateKey,
-    point: Point,
-}
-
-impl OpenKey {
-    /// A fresh P-256 key, the curve every JOSE library has.
-    #[must_use]
-    pub fn generate() -> OpenKey {
-        // Why a loop: a random scalar is out of range once in 2^32 draws.
-        loop {
-            if let Some(key) = OpenKey::from_secret(Curve::P256, Secret::random()) {
-                return key;
-            }
-        }
-    }
-
-    /// Reads a private JWK, EC P-256 or OKP X25519.
-    ///
-    /// # Errors
-    /// [`JwkError`] says what is wrong with the file.
-    pub fn from_jwk(json: &str) -> Result<OpenKey, JwkError> {
-        let (point, secret) = jwk::read(json, Use::Encrypt)?;
-        let secret = secret.ok_or(JwkError::NoPrivatePart)?;
-        let key = OpenKey::from_secret(point.curve(), secret).ok_or(JwkError::BadPoint)?;
-        if key.point == point {
-            Ok(key)
-        } else {
-            Err(JwkError::BadPoint)
-        }
-    }
-
-    pub(crate) fn from_secret(curve: Curve, secret: Secret) -> Option<OpenKey> {
-        let algorithm = lc_algorithm(curve);
-        let private = lc::PrivateKey::from_private_key(algorithm, secret.expose()).ok()?;
-        let point = private.compute_public_key().ok()?.as_ref().to_vec();
-        Some(OpenKey {
-            secret,
-            private,
-            point: Point::trusted(curve, point),
-        })
-    }
-
-    /// The private JWK, for the owner's file; wiped on drop.
-    #[must_use]
-    pub fn to_jwk(&self) -> Zeroizing<String> {
-        private_jwk(&self.point, &self.secret, Use::Encrypt)
-    }
-
-    /// The RFC 7638 thumbprint of the public half.
-    #[must_use]
-    pub fn kid(&self) -> &str {
-        self.point.kid()
-    }
-
-    /// The JWK to register: `alg crv kid kty use x (y)`.
-    #[must_use]
-    pub fn public_jwk(&self) -> String {
-        self.point.to_public_jwk(Use::Encrypt)
-    }
-
-    /// The public half, as the gateway holds it.
-    ///
-    /// # Errors
-    /// Never for a key made here; the public half takes the road every registered key takes.
-    pub fn recipient(&self) -> Result<Recipient, JwkError> {
-        Recipient::from_jwk(&self.public_jwk())
-    }
-}
 
 /// An opened ticket: its signature holds, and it was sealed to the audience and name it says.
 ///
@@ -165,11 +92,7 @@ pub fn open_ticket(
     verify: &[PublicJwk],
     text: &str,
 ) -> Result<Ticket, OpenTicketError> {
-    let mine = Mine {
-        private: &key.private,
-        point: &key.point,
-    };
-    let (parties, signed) = jwe::open(&mine, OUTER, text).ok_or(OpenTicketError::Sealed)?;
+    let (parties, signed) = jwe::open(key, OUTER, text).ok_or(OpenTicketError::Sealed)?;
     let signed = std::str::from_utf8(&signed).map_err(|_| OpenTicketError::Claims)?;
     let (payload, _) = verify_any(verify, INNER_TYP, signed)?;
     let claims: ClaimsForm<'_> = exact_json(&payload).ok_or(OpenTicketError::Claims)?;
@@ -262,11 +185,13 @@ mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
+        clippy::string_slice,
         reason = "tests may panic"
     )]
     use super::*;
     use crate::dek::FreshDek;
     use crate::jose::b64;
+    use crate::jwk::{Curve, Recipient};
     use crate::sign::Signer;
     use crate::ticket::{TicketClaims, TicketError, TicketKey, seal_ticket};
 
@@ -400,11 +325,7 @@ mod tests {
             (Signer::generate(), OpenKey::generate(), OpenKey::generate());
         let keys = [signer.public().clone()];
         let text = seal(&first.recipient().unwrap(), &signer, &deks(1)).unwrap();
-        let mine = Mine {
-            private: &first.private,
-            point: &first.point,
-        };
-        let (_, signed) = jwe::open(&mine, OUTER, &text).unwrap();
+        let (_, signed) = jwe::open(&first, OUTER, &text).unwrap();
         let parties = jwe::Parties {
             apu: CLAIMS.iss.as_bytes(),
             apv: b"RJ2|4f0c2b7e".as_slice(),

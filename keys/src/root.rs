@@ -10,8 +10,9 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
-use crate::key::{Active, Key, Sealed};
+use crate::key::{Active, Key};
 use crate::private_file::{self, ReadError};
+use crate::sealed::Sealed;
 use crate::secret::{SECRET_BYTES, Secret, random_array};
 
 const MAGIC: &[u8; 17] = b"sallyport-root/1\n";
@@ -112,6 +113,11 @@ impl RootKey {
         ))
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_test(secret: Secret) -> RootKey {
+        RootKey(Key::from_secret(1, secret))
+    }
+
     pub(crate) fn key(&self) -> &Key<Active> {
         &self.0
     }
@@ -151,6 +157,7 @@ mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
+        clippy::panic,
         reason = "tests may panic"
     )]
     use super::*;

@@ -178,10 +178,16 @@ pub(crate) fn verify_any<'k>(
     let signed = compact
         .get(..header.len() + 1 + payload.len())
         .ok_or(malformed)?;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point().bytes())
-        .verify(signed.as_bytes(), &signature)
-        .map_err(|_| VerifyError::Signature)?;
+    if !holds(key, signed.as_bytes(), &signature) {
+        return Err(VerifyError::Signature);
+    }
     Ok((Zeroizing::new(unb64(payload).ok_or(malformed)?), key))
+}
+
+/// Whether `r ‖ s` over `message` holds under `key` (FIPS 186-5 §6.4.2; RFC 7518 §3.4).
+pub(crate) fn holds(key: &PublicJwk, message: &[u8], signature: &[u8; 64]) -> bool {
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point().bytes());
+    key.verify(message, signature).is_ok()
 }
 
 /// A client's own ES256 key, read from and written to its owner's file: assertions, deposits sealed at the practice.
@@ -295,6 +301,7 @@ mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
+        clippy::string_slice,
         reason = "tests may panic"
     )]
     use super::*;
@@ -334,7 +341,7 @@ mod tests {
         for header in [
             format!(r#"{{"alg":"none","kid":"{kid}","typ":"test"}}"#),
             format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"test"}}"#),
-            format!(r#"{{"alg":"ES256","typ":"test"}}"#),
+            r#"{"alg":"ES256","typ":"test"}"#.to_owned(),
             format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#),
             format!(r#"{{"alg":"ES256","crit":["b64"],"kid":"{kid}","typ":"test"}}"#),
             format!(r#"{{"alg":"ES256","jku":"https://x","kid":"{kid}","typ":"test"}}"#),
