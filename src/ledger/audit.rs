@@ -567,7 +567,7 @@ pub fn entries(
     visit: &mut dyn FnMut(&Leaf<'_>, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
     if !journal::exists(&RealDisk, journal)? {
-        return Err(ReadError::NoSuchName);
+        return Err(ReadError::Missing);
     }
     let reader = Reader::start(Arc::new(RealDisk), journal, origin)?;
     let mut reader = reader.ok_or(ReadError::Damaged)?;

@@ -39,7 +39,9 @@ impl Folder {
         if path == CHECKPOINT {
             return Ok(self.whole(path)?.map(Bytes::from));
         }
-        let tile = Tile::parse(path).ok_or(ReadError::NoSuchName)?;
+        let Some(tile) = Tile::parse(path) else {
+            return Ok(None);
+        };
         Ok(self.tile(&tile)?.map(Bytes::from))
     }
 
@@ -126,7 +128,7 @@ impl Folder {
         let Some(width) = widths.filter(|width| *width >= tile.width).min() else {
             return Ok(None);
         };
-        self.whole(&Tile { width, ..*tile }.to_string())
+        Ok(self.whole(&Tile { width, ..*tile }.to_string())?)
     }
 
     fn whole(&self, name: &str) -> io::Result<Option<Vec<u8>>> {

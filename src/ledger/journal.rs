@@ -50,7 +50,8 @@ pub(super) fn first_chain(origin: &str) -> Chain {
 
 fn chained(chain: &[u8], bytes: &[u8]) -> Chain {
     let hash = Sha256::new().chain_update(chain).chain_update(bytes);
-    let [a, b, c, d, e, f, g, h, ..] = hash.finalize().into();
+    let hash: [u8; 32] = hash.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = hash;
     [a, b, c, d, e, f, g, h]
 }
 

@@ -28,8 +28,18 @@ pub(super) const NUMBERS_BYTES: usize = 40;
 pub trait Seals: Send + Sync {
     /// 16 bytes that only a holder of the subject's audit key can tell from random; other ones for each nonce.
     fn tag(&self, nonce: &[u8; 16]) -> [u8; 16];
-    /// The same for the actor's key.
-    fn actor_tag(&self, nonce: &[u8; 16]) -> [u8; 16];
+    /// The same for the actor, by which all that one person did is found. As it stands here it is made under the
+    /// subject's key; who has a key for actors overrides it.
+    fn actor_tag(&self, actor: &Value, nonce: &[u8; 16]) -> [u8; 16] {
+        let mut hash = Sha256::new().chain_update("sallyport/actor-tag/v1\0");
+        hash.update(actor.to_string());
+        hash.update(nonce);
+        let mut derived = [0; 16];
+        for (to, from) in derived.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        self.tag(&derived)
+    }
     /// Encrypts the body under the subject's audit key; each nonce is used once.
     fn seal_body(&self, nonce: &[u8; 16], body: &[u8]) -> Vec<u8>;
 }
@@ -169,7 +179,7 @@ impl Draft {
             return Err(RecordError::TooLarge);
         }
         let mut members = vec![
-            ("atag", encoded(&seal.actor_tag(nonce))),
+            ("atag", encoded(&seal.actor_tag(&account.actor, nonce))),
             ("b", encoded(&Sha256::digest(&body))),
             ("c", Value::Object(commitments)),
             ("ev", account.event.into()),

@@ -22,7 +22,7 @@ mod writer;
 pub use folder::Consistency;
 pub use leaf::{Event, Extra, Leaf, Seals};
 pub use note::{SignsNotes, Vkey};
-pub use receipt::{Open, Receipt};
+pub use receipt::{CheckError, Evidence, Open, Receipt, check};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, RealDisk};
@@ -78,17 +78,13 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
 }
 
-impl Options {
-    /// The usual ones: this machine's disk, published within a second, no witnesses.
-    pub fn new(
-        clock: Clock,
-        random: impl Fn(&mut [u8]) + Send + Sync + 'static,
-        gateway: &str,
-    ) -> Self {
+impl Default for Options {
+    /// This machine's clock, randomness and disk; published within a second; no witnesses.
+    fn default() -> Self {
         Self {
-            clock,
-            random: Arc::new(random),
-            gateway: gateway.to_owned(),
+            clock: Clock::system(),
+            random: Arc::new(keys::random),
+            gateway: "gw1".to_owned(),
             witnessed: Vec::new(),
             publish_every: Duration::from_secs(1),
             segment_bytes: SEGMENT_BYTES,
@@ -186,9 +182,9 @@ pub enum RecordError {
 /// Why a published file or an old entry was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Not a name that a log has.
-    #[error("not a name of a log's file")]
-    NoSuchName,
+    /// There is no journal there.
+    #[error("there is no journal in this folder")]
+    Missing,
     /// What is there is not what was published.
     #[error("the log folder is damaged")]
     Damaged,
@@ -474,9 +470,10 @@ impl Ledger {
     }
 
     /// A published file by its C2SP tlog-tiles name: `checkpoint`, `tile/L/N[.p/W]`, `tile/entries/N[.p/W]`.
+    /// `None` for what is not there, and for every name that is not exactly one of these.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchName`] if it is not exactly such a name.
+    /// [`ReadError`] if the folder does not hold what was published.
     pub fn file(&self, path: &str) -> Result<Option<Bytes>, ReadError> {
         self.0.folder.file(path)
     }

@@ -55,12 +55,13 @@ impl Vkey {
 
     /// `SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key)[:4]` (C2SP signed-note).
     fn id(&self) -> [u8; 4] {
-        let hash = Sha256::new()
+        let hash: Hash = Sha256::new()
             .chain_update(&self.name)
             .chain_update([b'\n', ED25519])
             .chain_update(self.public)
-            .finalize();
-        let [a, b, c, d, ..] = hash.into();
+            .finalize()
+            .into();
+        let [a, b, c, d, ..] = hash;
         [a, b, c, d]
     }
 
