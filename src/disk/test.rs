@@ -332,7 +332,11 @@ impl Disk for TestDisk {
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.running()?;
         state.folder(path)?;
-        if state.live.keys().any(|inside| inside.parent() == Some(path)) {
+        if state
+            .live
+            .keys()
+            .any(|inside| inside.parent() == Some(path))
+        {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
         state.live.remove(path);

@@ -272,7 +272,8 @@ impl Audit<'_> {
             match Checkpoint::open(note, key) {
                 Ok(known) if known.size > self.head.size => {
                     let gone = self.head.size..known.size;
-                    let meaning = "a checkpoint over more entries was signed earlier: these are gone";
+                    let meaning =
+                        "a checkpoint over more entries was signed earlier: these are gone";
                     self.report.add(What::RolledBack, gone, None, meaning);
                 }
                 Ok(known) if known.size > 0 => self.known.push(known),
@@ -283,7 +284,8 @@ impl Audit<'_> {
                 }
             }
         }
-        self.known.sort_by_key(|known| std::cmp::Reverse(known.size));
+        self.known
+            .sort_by_key(|known| std::cmp::Reverse(known.size));
     }
 
     fn walk(&mut self) {
@@ -344,7 +346,7 @@ impl Audit<'_> {
         self.upper_tiles();
         self.tree.trim(Keep::Tiles);
         if let Some(tree) = &mut self.as_tiled {
-            tree.trim(Keep::Peaks);
+            tree.trim(Keep::Tiles);
         }
     }
 
@@ -370,7 +372,8 @@ impl Audit<'_> {
                     "history was rewritten: a checkpoint over the first {size} entries was signed earlier and is not \
                      theirs; the difference begins in this range"
                 );
-                self.report.add(What::Rewritten, self.explained..size, None, &meaning);
+                self.report
+                    .add(What::Rewritten, self.explained..size, None, &meaning);
             }
         }
     }
@@ -385,32 +388,33 @@ impl Audit<'_> {
             if count == 0 {
                 break;
             }
-            if fresh && count % TILE_WIDTH == 0 {
+            if fresh && count.is_multiple_of(TILE_WIDTH) {
                 self.upper_tile(Tile::full(Kind::Hashes(level), count / TILE_WIDTH - 1));
-            } else if at_end {
-                if let Some(tile) = Tile::partial(Kind::Hashes(level), size) {
-                    self.upper_tile(tile);
-                }
+            }
+            if let Some(tile) = Tile::partial(Kind::Hashes(level), size).filter(|_| at_end) {
+                self.upper_tile(tile);
             }
         }
     }
 
     fn upper_tile(&mut self, tile: Tile) {
-        let Kind::Hashes(level) = tile.kind else { return };
-        let wanted = self.tree.tile(level, tile.index, u64::from(tile.width));
+        let Kind::Hashes(level) = tile.kind else {
+            return;
+        };
+        let of = |tree: &Tree| tree.tile(level, tile.index, u64::from(tile.width));
+        let wanted = of(&self.tree).unwrap_or_default();
+        let tiled = self.as_tiled.as_ref().and_then(|tree| of(tree).ok());
         let span = 1 << (8 * u32::from(level));
         let first = tile.index * TILE_WIDTH;
         let (what, file) = (What::Tile, Some(tile.to_string()));
         let all = first * span..(first + u64::from(tile.width)) * span;
         match fetch(self.source, tile) {
             Ok(Some(bytes)) => {
-                let (found, _) = bytes.as_chunks::<32>();
-                let wanted = wanted.unwrap_or_default();
-                let (wanted, _) = wanted.as_chunks::<32>();
-                for (at, _) in found.iter().zip(wanted).enumerate().filter(|(_, (f, w))| f != w) {
-                    let start = (first + at as u64) * span;
+                for at in differences(&bytes, &wanted, tiled.as_deref()) {
+                    let start = (first + at) * span;
                     let meaning = "this tile names another hash for these entries than they have";
-                    self.report.add(what, start..start + span, file.clone(), meaning);
+                    self.report
+                        .add(what, start..start + span, file.clone(), meaning);
                 }
             }
             Ok(None) => self.report.add(what, all, file, "this tile is missing"),
@@ -422,7 +426,10 @@ impl Audit<'_> {
     fn conclude(mut self) -> Report {
         let signed = Ok(self.head.root);
         let entries_hold = self.tree.size() == self.head.size && self.tree.root() == signed;
-        let tiles_hold = self.as_tiled.as_ref().is_some_and(|tree| tree.root() == signed);
+        let tiles_hold = self
+            .as_tiled
+            .as_ref()
+            .is_some_and(|tree| tree.root() == signed);
         for index in std::mem::take(&mut self.doubtful) {
             let kind = if entries_hold {
                 Kind::Hashes(0)
@@ -431,19 +438,43 @@ impl Audit<'_> {
             };
             let file = Tile::full(kind, index / TILE_WIDTH).to_string();
             let (what, meaning) = match (entries_hold, tiles_hold) {
-                (true, _) => (What::Tile, "the entry is as signed; the tile names another hash"),
+                (true, _) => (
+                    What::Tile,
+                    "the entry is as signed; the tile names another hash",
+                ),
                 (_, true) => (What::Altered, "the entry is not the one that was signed"),
-                _ => (What::Altered, "entry and tile disagree, and the log is not as signed"),
+                _ => (
+                    What::Altered,
+                    "entry and tile disagree, and the log is not as signed",
+                ),
             };
             self.report.add(what, index..index + 1, Some(file), meaning);
         }
         if !entries_hold && !tiles_hold {
             let meaning = "the entries are not those that the log's key signed";
-            self.report.add(What::Root, 0..self.head.size, None, meaning);
+            self.report
+                .add(What::Root, 0..self.head.size, None, meaning);
         }
-        self.report.findings.sort_by_key(|finding| finding.entries.start);
+        self.report
+            .findings
+            .sort_by_key(|finding| finding.entries.start);
         self.report
     }
+}
+
+/// Places at which a tile has neither the hash its entries have nor the one that the tiles below it have: in the
+/// latter case it is they that are wrong, or the entries, and that is found there.
+fn differences(found: &[u8], wanted: &[u8], tiled: Option<&[u8]>) -> Vec<u64> {
+    let (found, wanted) = (found.chunks(32), wanted.chunks(32));
+    let mut tiled = tiled.map(|bytes| bytes.chunks(32));
+    let mut places = Vec::new();
+    for ((at, found), wanted) in (0..).zip(found).zip(wanted) {
+        let also = tiled.as_mut().and_then(Iterator::next);
+        if found != wanted && Some(found) != also {
+            places.push(at);
+        }
+    }
+    places
 }
 
 fn read_bundle(source: &dyn Source, check: &Check<'_>, size: u64, index: u64) -> Bundle {
@@ -462,7 +493,12 @@ fn read_bundle(source: &dyn Source, check: &Check<'_>, size: u64, index: u64) ->
     };
     match fetch(source, of(Kind::Hashes(0))) {
         Ok(Some(bytes)) => bundle.tiled = Some(bytes.as_chunks::<32>().0.to_vec()),
-        Ok(None) => bundle.find(What::Tile, &all, of(Kind::Hashes(0)), "this tile is missing"),
+        Ok(None) => bundle.find(
+            What::Tile,
+            &all,
+            of(Kind::Hashes(0)),
+            "this tile is missing",
+        ),
         Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Hashes(0)), &error),
     }
     match fetch(source, of(Kind::Entries)) {
@@ -475,7 +511,12 @@ fn read_bundle(source: &dyn Source, check: &Check<'_>, size: u64, index: u64) ->
                 }
             }
         }
-        Ok(None) => bundle.find(What::Missing, &all, of(Kind::Entries), "these entries are missing or cut short"),
+        Ok(None) => bundle.find(
+            What::Missing,
+            &all,
+            of(Kind::Entries),
+            "these entries are missing or cut short",
+        ),
         Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Entries), &error),
     }
     if bundle.hashes.len() != usize::from(width) {
@@ -527,11 +568,17 @@ impl Bundle {
             self.find(What::Form, &(at..at + 1), tile, &meaning);
         }
         if at == 0 && !text.contains("\"ev\":\"log.genesis\"") {
-            self.find(What::Form, &(0..1), tile, "the log does not begin with its genesis");
+            self.find(
+                What::Form,
+                &(0..1),
+                tile,
+                "the log does not begin with its genesis",
+            );
         }
         let ts = leaf.ts_ms().unwrap_or(0);
         if let Some(before) = self.last_ts {
-            self.findings.extend(between(at, before, ts, silence_ms_max));
+            self.findings
+                .extend(between(at, before, ts, silence_ms_max));
         }
         self.first_ts.get_or_insert(ts);
         self.last_ts = Some(ts);

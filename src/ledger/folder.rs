@@ -80,7 +80,9 @@ impl Folder {
     fn published(&self) -> Result<(String, u64), ReadError> {
         let note = self.whole(CHECKPOINT)?.ok_or(ReadError::Damaged)?;
         let note = String::from_utf8(note).map_err(|_| ReadError::Damaged)?;
-        let size = Checkpoint::unverified(&note).ok_or(ReadError::Damaged)?.size;
+        let size = Checkpoint::unverified(&note)
+            .ok_or(ReadError::Damaged)?
+            .size;
         Ok((note, size))
     }
 

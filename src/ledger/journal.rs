@@ -115,7 +115,9 @@ impl Group {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_be_bytes());
         self.bytes.push(kind);
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        parts
+            .iter()
+            .for_each(|part| self.bytes.extend_from_slice(part));
         let frame = self.bytes.get(start..).unwrap_or_default();
         self.chain = chained(&self.chain, frame);
         self.bytes.extend_from_slice(&self.chain);
@@ -124,7 +126,6 @@ impl Group {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
-
 }
 
 /// Bytes that an entry takes in the journal.

@@ -32,7 +32,7 @@ pub trait Seals: Send + Sync {
     /// subject's key; who has a key for actors overrides it.
     fn actor_tag(&self, actor: &Value, nonce: &[u8; 16]) -> [u8; 16] {
         let mut hash = Sha256::new().chain_update("sallyport/actor-tag/v1\0");
-        hash.update(actor.to_string());
+        hash.update(canonical(actor).unwrap_or_default());
         hash.update(nonce);
         let mut derived = [0; 16];
         for (to, from) in derived.iter_mut().zip(hash.finalize()) {
@@ -221,8 +221,13 @@ impl Draft {
                 _ => 2,
             };
             if let Some(text) = parts.get_mut(part) {
-                let open = if part == 2 { ("," , "") } else { ("", ",") };
-                text.push_str(&format!("{}\"{name}\":{}{}", open.0, canonical(&value)?, open.1));
+                let open = if part == 2 { (",", "") } else { ("", ",") };
+                text.push_str(&format!(
+                    "{}\"{name}\":{}{}",
+                    open.0,
+                    canonical(&value)?,
+                    open.1
+                ));
             }
         }
         let [mut before_index, middle, mut after_time] = parts;
@@ -262,7 +267,9 @@ fn join(
         let lower = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let taken = OWN.contains(&name) || members.iter().any(|(other, _)| *other == name);
         if taken || !lower {
-            return Err(RecordError::Malformed("a member's name is taken or not a-z"));
+            return Err(RecordError::Malformed(
+                "a member's name is taken or not a-z",
+            ));
         }
         members.push((name, value));
     }
@@ -276,10 +283,14 @@ fn is_plain(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(_) => true,
-        Value::Number(number) => number.as_i64().is_some_and(|n| (-EXACT..=EXACT).contains(&n)),
+        Value::Number(number) => number
+            .as_i64()
+            .is_some_and(|n| (-EXACT..=EXACT).contains(&n)),
         Value::String(string) => text(string),
         Value::Array(list) => list.iter().all(is_plain),
-        Value::Object(map) => map.iter().all(|(name, value)| text(name) && is_plain(value)),
+        Value::Object(map) => map
+            .iter()
+            .all(|(name, value)| text(name) && is_plain(value)),
     }
 }
 
@@ -322,7 +333,9 @@ impl<'a> Leaf<'a> {
     pub fn mentions(&self, member: &str) -> bool {
         let mut found = self.text.match_indices(member);
         found.any(|(at, name)| {
-            let before = at.checked_sub(1).and_then(|at| self.text.as_bytes().get(at));
+            let before = at
+                .checked_sub(1)
+                .and_then(|at| self.text.as_bytes().get(at));
             let after = self.text.get(at + name.len()..at + name.len() + 2);
             before == Some(&b'"') && after == Some("\":")
         })

@@ -13,11 +13,18 @@ pub mod note;
 mod publish;
 pub mod receipt;
 mod recover;
-#[cfg(test)]
-mod tests;
 pub mod tile;
 pub mod tree;
 mod writer;
+
+#[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod figures;
+#[cfg(test)]
+mod tests;
 
 pub use folder::Consistency;
 pub use leaf::{Event, Extra, Leaf, Seals};
@@ -59,13 +66,16 @@ pub struct Place {
     pub log: PathBuf,
 }
 
+/// Fills a slice with bytes nobody can guess.
+pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
 /// What an open ledger needs from its surroundings.
 #[derive(Clone)]
 pub struct Options {
     /// Time of the entries.
     pub clock: Clock,
-    /// Fills a slice with bytes nobody can guess.
-    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    /// Salts and nonces.
+    pub random: Random,
     /// The gateway's name in each entry.
     pub gateway: String,
     /// Signed checkpoints that others hold (witnesses, auditors, the store): the ledger must still contain each.
@@ -294,7 +304,14 @@ impl Ledger {
         signer: &dyn SignsNotes,
         now_ms: u64,
     ) -> Result<(), InitError> {
-        Self::init_on(Arc::new(RealDisk), SEGMENT_BYTES, place, origin, signer, now_ms)
+        Self::init_on(
+            Arc::new(RealDisk),
+            SEGMENT_BYTES,
+            place,
+            origin,
+            signer,
+            now_ms,
+        )
     }
 
     /// [`Ledger::init`] on a given disk.
@@ -314,7 +331,9 @@ impl Ledger {
             if !disk.exists(folder)? {
                 disk.create_dir(folder)?;
             }
-            folder.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))?;
+            folder
+                .parent()
+                .map_or(Ok(()), |parent| disk.sync_dir(parent))?;
         }
         if journal::exists(&*disk, &place.journal)? {
             return Err(InitError::Exists);
@@ -504,7 +523,12 @@ impl Ledger {
         visit: &mut dyn FnMut(&Leaf<'_>, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let end = self.0.shared.head().size;
-        scan(self.0.options.disk.clone(), &self.0.place.journal, from..end, visit)
+        scan(
+            self.0.options.disk.clone(),
+            &self.0.place.journal,
+            from..end,
+            visit,
+        )
     }
 
     /// Records what waits, publishes, syncs the log folder and ends. Blocks; other handles then find it stopped.
@@ -529,7 +553,14 @@ impl Ledger {
         let (mut secret, mut nonce) = ([0; 32], [0; 16]);
         (self.0.options.random)(&mut secret);
         (self.0.options.random)(&mut nonce);
-        Draft::of_account(account, extra, &self.0.options.gateway, seal, &secret, &nonce)
+        Draft::of_account(
+            account,
+            extra,
+            &self.0.options.gateway,
+            seal,
+            &secret,
+            &nonce,
+        )
     }
 
     async fn enter(
@@ -564,14 +595,20 @@ fn spawn(
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let lock = lock.clone();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        run();
-        drop(lock);
-    })
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            run();
+            drop(lock);
+        })
 }
 
 /// Every checkpoint that the journal must explain.
-fn expected<'a>(place: &Place, key: &'a Vkey, options: &Options) -> Result<Expected<'a>, OpenError> {
+fn expected<'a>(
+    place: &Place,
+    key: &'a Vkey,
+    options: &Options,
+) -> Result<Expected<'a>, OpenError> {
     let open = |which, note: &[u8]| {
         let note = std::str::from_utf8(note).map_err(|_| NoteError::Form);
         let checkpoint = note.and_then(|note| Checkpoint::open(note, key));
@@ -618,7 +655,11 @@ fn genesis(
         root: tree::leaf_hash(leaf.as_bytes()),
     };
     let note = checkpoint.sign(key, signer);
-    publish::write_synced(&*disk, &place.log.join(publish::CHECKPOINT), note.as_bytes())?;
+    publish::write_synced(
+        &*disk,
+        &place.log.join(publish::CHECKPOINT),
+        note.as_bytes(),
+    )?;
     let spare = Spare::new(disk, &place.journal, segment_bytes);
     Ok(journal::create(&spare, key.name(), &leaf)?)
 }

@@ -209,5 +209,131 @@ fn signed_text<'a>(note: &'a str, key: &Vkey) -> Result<&'a str, NoteError> {
         }
         signed = true;
     }
-    if signed { Ok(text) } else { Err(NoteError::Unsigned) }
+    if signed {
+        Ok(text)
+    } else {
+        Err(NoteError::Unsigned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+    use super::*;
+
+    /// The example of the Go reference implementation (golang.org/x/mod/sumdb/note).
+    const GO_KEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    const GO_NOTE: &str = "If you think cryptography is the answer to your problem,\n\
+        then you don't know what your problem is.\n\n\u{2014} PeterNeumann \
+        x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+
+    struct Signer(keys::NoteSigner);
+
+    impl SignsNotes for Signer {
+        fn sign(&self, message: &[u8]) -> [u8; 64] {
+            self.0.sign(message)
+        }
+        fn public(&self) -> [u8; 32] {
+            self.0.public()
+        }
+    }
+
+    #[test]
+    fn foreign_notes_open_and_are_still_no_checkpoints() {
+        let key: Vkey = GO_KEY.parse().unwrap();
+        assert_eq!(key.to_string(), GO_KEY);
+        assert!(
+            signed_text(GO_NOTE, &key)
+                .unwrap()
+                .ends_with("problem is.\n")
+        );
+        assert_eq!(Checkpoint::open(GO_NOTE, &key), Err(NoteError::Text));
+        let changed = GO_NOTE.replace("think", "thing");
+        assert_eq!(signed_text(&changed, &key), Err(NoteError::Signature));
+    }
+
+    #[test]
+    fn keys_have_one_form() {
+        let (wrong_hash, other_type) =
+            (GO_KEY.replace("c74f", "c74e"), GO_KEY.replace("+AR", "+BR"));
+        let upper = GO_KEY.replace("c74f", "C74F");
+        for text in [
+            "",
+            "a+b",
+            "a+00000000+AQ==",
+            &wrong_hash,
+            &other_type,
+            &upper,
+            &format!("{GO_KEY} "),
+        ] {
+            assert_eq!(text.parse::<Vkey>(), Err(NotAVkey), "{text}");
+        }
+        assert!(format!("{GO_KEY}\n").parse::<Vkey>().is_ok());
+        for name in ["", "a b", "a+b", "a\nb", "a\u{2003}b"] {
+            assert_eq!(Vkey::new(name, [0; 32]), Err(NotAVkey));
+        }
+    }
+
+    #[test]
+    fn checkpoints_open_under_their_own_key_and_log_only() {
+        let signer = Signer(keys::NoteSigner::generate());
+        let key = Vkey::new("log.example/a", signer.public()).unwrap();
+        let (origin, size, root) = ("log.example/a".to_owned(), 7, [9; 32]);
+        let checkpoint = Checkpoint { origin, size, root };
+        let note = checkpoint.sign(&key, &signer);
+        assert_eq!(Checkpoint::open(&note, &key), Ok(checkpoint.clone()));
+        assert_eq!(Checkpoint::unverified(&note), Some(checkpoint.clone()));
+
+        let witnessed = format!("{note}\u{2014} witness.example AAAAAAAA\n");
+        assert!(Checkpoint::open(&witnessed, &key).is_ok(), "cosigned");
+        let extended = signed(&key, &signer, &format!("{}extension\n", checkpoint.text()));
+        assert!(
+            Checkpoint::open(&extended, &key).is_ok(),
+            "an extension line"
+        );
+
+        let other = Vkey::new("log.example/b", signer.public()).unwrap();
+        assert_eq!(Checkpoint::open(&note, &other), Err(NoteError::Unsigned));
+        let foreign = signed(&other, &signer, &checkpoint.text());
+        assert_eq!(Checkpoint::open(&foreign, &other), Err(NoteError::Origin));
+        let stranger = Vkey::new("log.example/a", [7; 32]).unwrap();
+        assert_eq!(Checkpoint::open(&note, &stranger), Err(NoteError::Unsigned));
+
+        for text in [
+            "log.example/a\n07\n",
+            "log.example/a\n-1\n",
+            "log.example/a\n7 \n",
+            "log.example/a\n",
+        ] {
+            let text = text.to_owned() + &STANDARD.encode(root) + "\n";
+            assert_eq!(
+                Checkpoint::open(&signed(&key, &signer, &text), &key),
+                Err(NoteError::Text)
+            );
+        }
+        for note in [
+            "",
+            "\n\n",
+            "a\n\nb",
+            &note.replace('\n', "\r\n"),
+            note.trim_end(),
+            &note.replace("\n\n", "\n"),
+        ] {
+            assert_eq!(
+                Checkpoint::open(note, &key),
+                Err(NoteError::Form),
+                "{note:?}"
+            );
+        }
+    }
+
+    fn signed(key: &Vkey, signer: &Signer, text: &str) -> String {
+        let mut signature = key.id().to_vec();
+        signature.extend_from_slice(&signer.sign(text.as_bytes()));
+        format!(
+            "{text}\n\u{2014} {} {}\n",
+            key.name,
+            STANDARD.encode(signature)
+        )
+    }
 }

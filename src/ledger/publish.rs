@@ -91,7 +91,11 @@ impl Publisher {
 
     /// Brings the folder up to `head`; says the size it has then.
     pub(super) fn advance(&mut self, head: &Head) -> Result<u64, PublishError> {
-        if self.published.as_ref().is_some_and(|done| done.size == head.size) {
+        if self
+            .published
+            .as_ref()
+            .is_some_and(|done| done.size == head.size)
+        {
             return Ok(head.size);
         }
         self.reader.refresh();
@@ -112,7 +116,11 @@ impl Publisher {
 
     /// Syncs what was published and remembers that it is.
     pub(super) fn settle(&mut self) -> Result<(), PublishError> {
-        let Some(head) = self.published.clone().filter(|head| head.size > self.settled) else {
+        let Some(head) = self
+            .published
+            .clone()
+            .filter(|head| head.size > self.settled)
+        else {
             return Ok(());
         };
         for path in &self.unsettled {
@@ -151,7 +159,7 @@ impl Publisher {
             self.bundle.extend_from_slice(&length.to_be_bytes());
             self.bundle.extend_from_slice(leaf.as_bytes());
             self.tree.push(leaf_hash(leaf.as_bytes()))?;
-            if self.tree.size() % TILE_WIDTH == 0 {
+            if self.tree.size().is_multiple_of(TILE_WIDTH) {
                 self.full_tiles()?;
             }
         }
@@ -165,7 +173,7 @@ impl Publisher {
         for level in 0.. {
             let bytes = self.tree.tile(level, count - 1, TILE_WIDTH)?;
             self.queue(Tile::full(Kind::Hashes(level), count - 1), bytes);
-            if count % TILE_WIDTH != 0 {
+            if !count.is_multiple_of(TILE_WIDTH) {
                 break;
             }
             count /= TILE_WIDTH;
@@ -297,7 +305,10 @@ impl Housekeeper {
         let mut open = true;
         while open {
             let chore = self.chores.recv_timeout(self.every);
-            open = !matches!(chore, Ok(Chore::Close) | Err(RecvTimeoutError::Disconnected));
+            open = !matches!(
+                chore,
+                Ok(Chore::Close) | Err(RecvTimeoutError::Disconnected)
+            );
             if open && self.spare.prepare().is_err() {
                 tracing::warn!("no room for a spare journal segment: emergencies only, soon");
             }

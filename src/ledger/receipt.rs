@@ -6,8 +6,8 @@ use super::leaf::{self, Leaf, Openings};
 use super::note::{Checkpoint, NoteError, Vkey};
 use super::tile::number;
 use super::tree::{self, Hash};
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -197,7 +197,9 @@ fn parse_proof(text: &str) -> Option<(u64, Vec<Hash>, &str)> {
 /// The value of an opening that fits its commitment in the leaf.
 fn open(name: &str, opening: &Value, leaf: &Map<String, Value>) -> Option<Value> {
     let committed = leaf.get("c")?.get(name)?.as_str()?;
-    let salt = URL_SAFE_NO_PAD.decode(opening.get("salt")?.as_str()?).ok()?;
+    let salt = URL_SAFE_NO_PAD
+        .decode(opening.get("salt")?.as_str()?)
+        .ok()?;
     let value = opening.get("value")?;
     let canonical = leaf::canonical(value).ok()?;
     let hash = leaf::commitment(name, &salt.try_into().ok()?, canonical.as_bytes());

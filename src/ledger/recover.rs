@@ -52,7 +52,8 @@ pub(super) fn recover(
         last_note: None,
         last_ts_ms: 0,
     };
-    walk.known.sort_unstable_by_key(|checkpoint| checkpoint.size);
+    walk.known
+        .sort_unstable_by_key(|checkpoint| checkpoint.size);
     walk.known.reverse();
     while walk.step(replay)? {}
     walk.finish(&**disk, dir, expected.key)
@@ -95,7 +96,7 @@ impl Walk {
         self.last_ts_ms = leaf.ts_ms().unwrap_or(0).max(self.last_ts_ms);
         replay(&leaf);
         let size = self.tree.size();
-        if size % TILE_WIDTH == 0 {
+        if size.is_multiple_of(TILE_WIDTH) {
             self.tree.trim(Keep::Tiles);
         }
         if size == self.settled_at {
@@ -149,7 +150,8 @@ fn promises_more(rest: &[u8], origin: &str, size: u64) -> bool {
     let mut begin = origin.as_bytes().to_vec();
     begin.push(b'\n');
     let mut places = rest.windows(begin.len()).enumerate();
-    places.any(|(at, window)| window == begin && leading_number(rest, at + begin.len()) > Some(size))
+    places
+        .any(|(at, window)| window == begin && leading_number(rest, at + begin.len()) > Some(size))
 }
 
 fn leading_number(bytes: &[u8], at: usize) -> Option<u64> {

@@ -191,7 +191,10 @@ mod tests {
     #[test]
     fn names_are_those_of_the_specification() {
         for (tile, path) in [
-            (Tile::full(Kind::Hashes(0), 1_234_067), "tile/0/x001/x234/067"),
+            (
+                Tile::full(Kind::Hashes(0), 1_234_067),
+                "tile/0/x001/x234/067",
+            ),
             (Tile::full(Kind::Entries, 0), "tile/entries/000"),
             (Tile::full(Kind::Hashes(63), 999), "tile/63/999"),
             (Tile::full(Kind::Hashes(1), 1000), "tile/1/x001/000"),
@@ -222,12 +225,38 @@ mod tests {
     #[test]
     fn nothing_else_is_a_name() {
         for path in [
-            "", "tile", "tile/", "tile/0", "tile/0/", "tile/0/0", "tile/0/00", "tile/0/0000",
-            "tile/00/000", "tile/64/000", "tile/-1/000", "tile/+1/000", "tile/0/-01", "tile/0/x001",
-            "tile/0/001/000", "tile/0/x000/001", "tile/0/x1/000", "tile/0/000.p", "tile/0/000.p/",
-            "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/1/", "/tile/0/000",
-            "tile//0/000", "tile/0/../000", "tile/entries/..", "tile/0/000 ", "tile/0/\u{0661}00",
-            "tile/data/000", "tile/0/x999/x999/x999/x999/x999/x999/x999/999", "tile/0/000.p/1.p/1",
+            "",
+            "tile",
+            "tile/",
+            "tile/0",
+            "tile/0/",
+            "tile/0/0",
+            "tile/0/00",
+            "tile/0/0000",
+            "tile/00/000",
+            "tile/64/000",
+            "tile/-1/000",
+            "tile/+1/000",
+            "tile/0/-01",
+            "tile/0/x001",
+            "tile/0/001/000",
+            "tile/0/x000/001",
+            "tile/0/x1/000",
+            "tile/0/000.p",
+            "tile/0/000.p/",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/0/000.p/01",
+            "tile/0/000.p/1/",
+            "/tile/0/000",
+            "tile//0/000",
+            "tile/0/../000",
+            "tile/entries/..",
+            "tile/0/000 ",
+            "tile/0/\u{0661}00",
+            "tile/data/000",
+            "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+            "tile/0/000.p/1.p/1",
         ] {
             assert_eq!(Tile::parse(path), None, "{path}");
         }

@@ -194,11 +194,7 @@ pub fn range_root<E>(from: u64, to: u64, nodes: &mut Nodes<'_, E>) -> Result<Has
 ///
 /// # Errors
 /// What `nodes` says.
-pub fn inclusion_path<E>(
-    index: u64,
-    size: u64,
-    nodes: &mut Nodes<'_, E>,
-) -> Result<Vec<Hash>, E> {
+pub fn inclusion_path<E>(index: u64, size: u64, nodes: &mut Nodes<'_, E>) -> Result<Vec<Hash>, E> {
     let (mut from, mut to) = (0, size);
     let mut downwards = Vec::new();
     while to - from > 1 {
@@ -219,11 +215,7 @@ pub fn inclusion_path<E>(
 ///
 /// # Errors
 /// What `nodes` says.
-pub fn consistency_path<E>(
-    old: u64,
-    size: u64,
-    nodes: &mut Nodes<'_, E>,
-) -> Result<Vec<Hash>, E> {
+pub fn consistency_path<E>(old: u64, size: u64, nodes: &mut Nodes<'_, E>) -> Result<Vec<Hash>, E> {
     let (mut from, mut to, mut known) = (0, size, true);
     let mut downwards = Vec::new();
     while old != to {
@@ -360,7 +352,9 @@ mod tests {
         }
         for size in 1..=all.len() {
             let mut tree = Tree::default();
-            all[..size].iter().for_each(|leaf| tree.push(*leaf).unwrap());
+            all[..size]
+                .iter()
+                .for_each(|leaf| tree.push(*leaf).unwrap());
             for at in 0..size {
                 let (path, i, n) = (tree.path(at as u64).unwrap(), at as u64, size as u64);
                 assert!(proves_inclusion(i, n, &all[at], &path, &roots[size]));

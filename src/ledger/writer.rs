@@ -213,7 +213,9 @@ impl Writer {
         let for_all = room.saturating_sub(self.reserve_bytes);
         if needed <= room && (spare || draft.reserve || needed <= for_all) {
             Fit::Here
-        } else if spare && needed + journal::checkpoint_bytes(&batch.note) <= self.journal.capacity() {
+        } else if spare
+            && needed + journal::checkpoint_bytes(&batch.note) <= self.journal.capacity()
+        {
             Fit::Next
         } else {
             Fit::Nowhere
@@ -225,10 +227,10 @@ impl Writer {
         if jobs.is_empty() {
             return Ok(());
         }
-        if !self.journal.roll()? {
-            if let Some((_, reply)) = jobs.pop_front() {
-                let _ = reply.send(Err(RecordError::Full));
-            }
+        if !self.journal.roll()?
+            && let Some((_, reply)) = jobs.pop_front()
+        {
+            let _ = reply.send(Err(RecordError::Full));
         }
         // Why ignored: without its housekeeper the ledger goes on until there is no room left.
         let _ = self.chores.send(Chore::Spare);
