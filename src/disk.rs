@@ -39,6 +39,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes a file's name. Whoever has it open goes on reading it.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Gives a file another name, at once, over whatever had that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -138,6 +141,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -280,6 +287,11 @@ mod tests {
         );
         assert_eq!(disk.open(&dir.join("b")).unwrap().len().unwrap(), 8);
         assert!(disk.free_bytes(&dir).unwrap() > 0);
+
+        disk.remove_dir(&dir).unwrap_err();
+        disk.create_dir(&dir.join("empty")).unwrap();
+        disk.remove_dir(&dir.join("empty")).unwrap();
+        assert!(!disk.exists(&dir.join("empty")).unwrap());
 
         let held = disk.lock(&dir.join("lock")).unwrap();
         assert_eq!(

@@ -346,6 +346,20 @@ impl Disk for TestDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.running()?;
+        state.folder(path)?;
+        if state
+            .live
+            .keys()
+            .any(|inside| inside.parent() == Some(path))
+        {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.live.remove(path);
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.running()?;
         let inode = state.file(from)?;

@@ -1,0 +1,633 @@
+//! Verifying a log from outside: from its published files alone, with its public key, without a gateway.
+//! Every entry is hashed again from its bytes; tiles, checkpoint and all checkpoints the auditor kept are held against
+//! the result. A proof that verifies says only that one entry stands; this says that the log as a whole does.
+//! What it cannot see: entries never written. Receipts kept by hospitals and checkpoints kept by auditors show those.
+
+use super::journal::{self, Reader, Step};
+use super::leaf::Leaf;
+use super::note::{Checkpoint, Vkey};
+use super::tile::{self, Entries, Kind, Tile};
+use super::tree::{Hash, Keep, TILE_WIDTH, Tree, leaf_hash};
+use super::{ReadError, publish};
+use crate::disk::RealDisk;
+use serde_json::{Value, json};
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Findings listed one by one; more are counted.
+const FINDINGS_MAX: usize = 1000;
+/// Bundles a thread takes at a time.
+const STRIDE: u64 = 16;
+
+/// Where a log's files come from, by their C2SP tlog-tiles names.
+pub trait Source: Sync {
+    /// The whole file; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// What went wrong, in words for the report.
+    fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+}
+
+/// A log folder on this machine.
+pub struct Folder(pub PathBuf);
+
+impl Source for Folder {
+    fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match std::fs::read(self.0.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// How thoroughly, and against what.
+pub struct Check<'a> {
+    /// Signed checkpoints that the auditor kept, also those inside receipts: each must be a prefix of the log.
+    pub known: &'a [String],
+    /// Whether each leaf's form, index and time are checked too (some six times slower than hashing alone).
+    pub leaves: bool,
+    /// Longest silence between two entries that is no finding; heartbeats come more often.
+    pub silence_ms_max: Option<u64>,
+    /// Threads.
+    pub threads: usize,
+    /// Told now and then: entries done, entries in all.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+impl Default for Check<'_> {
+    fn default() -> Self {
+        Self {
+            known: &[],
+            leaves: true,
+            silence_ms_max: None,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            progress: &|_, _| {},
+        }
+    }
+}
+
+/// What kind of thing was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// No checkpoint, or none by this key.
+    Checkpoint,
+    /// A file could not be read.
+    Unreadable,
+    /// Entries are not there.
+    Missing,
+    /// An entry is not the one that was signed.
+    Altered,
+    /// A tile is not what its entries hash to.
+    Tile,
+    /// The log as a whole is not what its checkpoint signs.
+    Root,
+    /// History differs from an earlier signed checkpoint.
+    Rewritten,
+    /// Entries that were signed are gone.
+    RolledBack,
+    /// An entry is not in the form that entries have.
+    Form,
+    /// Time goes backwards.
+    Time,
+    /// Nothing was recorded for longer than may be.
+    Silence,
+}
+
+impl What {
+    /// The word for machines.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Unreadable => "unreadable",
+            Self::Missing => "missing",
+            Self::Altered => "altered",
+            Self::Tile => "tile",
+            Self::Root => "root",
+            Self::Rewritten => "rewritten",
+            Self::RolledBack => "rolled-back",
+            Self::Form => "form",
+            Self::Time => "time",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// Something that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind.
+    pub what: What,
+    /// The entries it is about.
+    pub entries: Range<u64>,
+    /// The file it was found in.
+    pub file: Option<String>,
+    /// What it means, in a sentence.
+    pub meaning: String,
+}
+
+/// What an audit found out.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The log's name.
+    pub origin: String,
+    /// Entries that the checkpoint signs.
+    pub size: u64,
+    /// Its root hash.
+    pub root: Hash,
+    /// Entries that were there and hashed.
+    pub entries: u64,
+    /// Time of the last entry, if leaves were read.
+    pub last_ts_ms: Option<u64>,
+    /// What does not hold; empty if all does.
+    pub findings: Vec<Finding>,
+    /// Findings beyond those listed.
+    pub more: u64,
+}
+
+impl Report {
+    /// Whether the log is whole and what its key signed.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// For `--json`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let finding = |finding: &Finding| {
+            json!({
+                "what": finding.what.code(),
+                "from": finding.entries.start,
+                "to": finding.entries.end,
+                "file": finding.file,
+                "meaning": finding.meaning,
+            })
+        };
+        json!({
+            "origin": self.origin,
+            "size": self.size,
+            "root": self.root.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "entries": self.entries,
+            "last_ts": self.last_ts_ms,
+            "holds": self.holds(),
+            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
+            "more": self.more,
+        })
+    }
+
+    fn add(&mut self, what: What, entries: Range<u64>, file: Option<String>, meaning: &str) {
+        if self.findings.len() < FINDINGS_MAX {
+            let meaning = meaning.to_owned();
+            self.findings.push(Finding {
+                what,
+                entries,
+                file,
+                meaning,
+            });
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Verifies a whole log against the key its auditor was given.
+#[must_use]
+pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
+    let mut report = Report {
+        origin: key.name().to_owned(),
+        size: 0,
+        root: [0; 32],
+        entries: 0,
+        last_ts_ms: None,
+        findings: Vec::new(),
+        more: 0,
+    };
+    let head = match head(source, key) {
+        Ok(head) => head,
+        Err(meaning) => {
+            let file = Some(publish::CHECKPOINT.to_owned());
+            report.add(What::Checkpoint, 0..0, file, &meaning);
+            return report;
+        }
+    };
+    report.size = head.size;
+    report.root = head.root;
+    let mut audit = Audit {
+        source,
+        check,
+        tree: Tree::default(),
+        as_tiled: None,
+        doubtful: Vec::new(),
+        known: Vec::new(),
+        explained: 0,
+        head,
+        report,
+    };
+    audit.take_known(key);
+    audit.walk();
+    audit.conclude()
+}
+
+fn head(source: &dyn Source, key: &Vkey) -> Result<Checkpoint, String> {
+    let note = source.fetch(publish::CHECKPOINT)?;
+    let note = note.ok_or("the log has no checkpoint: nothing in it is signed")?;
+    let note = String::from_utf8(note).map_err(|_| "the checkpoint is not text")?;
+    Checkpoint::open(&note, key).map_err(|error| format!("the checkpoint: {error}"))
+}
+
+struct Audit<'a> {
+    source: &'a dyn Source,
+    check: &'a Check<'a>,
+    head: Checkpoint,
+    /// Over the entries as they are.
+    tree: Tree,
+    /// Over the leaf hashes as the tiles have them, from the first difference on.
+    as_tiled: Option<Tree>,
+    /// Entries that differ from their tile; which of the two is wrong shows at the end.
+    doubtful: Vec<u64>,
+    /// Checkpoints still to be reached, largest first.
+    known: Vec<Checkpoint>,
+    /// Entries that a kept checkpoint has been found to explain.
+    explained: u64,
+    report: Report,
+}
+
+/// What a thread found out about one bundle.
+struct Bundle {
+    index: u64,
+    hashes: Vec<Hash>,
+    tiled: Option<Vec<Hash>>,
+    present: bool,
+    first_ts: Option<u64>,
+    last_ts: Option<u64>,
+    findings: Vec<Finding>,
+}
+
+impl Audit<'_> {
+    fn take_known(&mut self, key: &Vkey) {
+        for note in self.check.known {
+            match Checkpoint::open(note, key) {
+                Ok(known) if known.size > self.head.size => {
+                    let gone = self.head.size..known.size;
+                    let meaning =
+                        "a checkpoint over more entries was signed earlier: these are gone";
+                    self.report.add(What::RolledBack, gone, None, meaning);
+                }
+                Ok(known) if known.size > 0 => self.known.push(known),
+                Ok(_) => {}
+                Err(error) => {
+                    let meaning = format!("a kept checkpoint cannot be used: {error}");
+                    self.report.add(What::Checkpoint, 0..0, None, &meaning);
+                }
+            }
+        }
+        self.known
+            .sort_by_key(|known| std::cmp::Reverse(known.size));
+    }
+
+    fn walk(&mut self) {
+        let bundles = self.head.size.div_ceil(TILE_WIDTH);
+        let threads = self.check.threads.max(1) as u64;
+        let mut next = 0;
+        while next < bundles {
+            let end = bundles.min(next + STRIDE * threads);
+            let (source, check, size) = (self.source, self.check, self.head.size);
+            let done: Vec<Bundle> = std::thread::scope(|scope| {
+                let starts = (next..end).step_by(STRIDE as usize);
+                let workers: Vec<_> = starts
+                    .map(|start| {
+                        let range = start..end.min(start + STRIDE);
+                        let read = move |index| read_bundle(source, check, size, index);
+                        scope.spawn(move || range.map(read).collect::<Vec<_>>())
+                    })
+                    .collect();
+                // Why: a thread that panicked leaves a hole, and the root then does not come out.
+                let done = workers.into_iter().filter_map(|worker| worker.join().ok());
+                done.flatten().collect()
+            });
+            done.into_iter().for_each(|bundle| self.take(bundle));
+            next = end;
+            (self.check.progress)((next * TILE_WIDTH).min(self.head.size), self.head.size);
+        }
+    }
+
+    fn take(&mut self, bundle: Bundle) {
+        let first = bundle.index * TILE_WIDTH;
+        self.times(first, &bundle);
+        for finding in bundle.findings {
+            let Finding {
+                what,
+                entries,
+                file,
+                meaning,
+            } = finding;
+            self.report.add(what, entries, file, &meaning);
+        }
+        if bundle.present {
+            self.report.entries += bundle.hashes.len() as u64;
+        }
+        let tiled = bundle.tiled.as_deref().unwrap_or(&bundle.hashes);
+        for (at, (hash, tiled)) in bundle.hashes.iter().zip(tiled).enumerate() {
+            if hash != tiled {
+                self.doubtful.push(first + at as u64);
+                self.as_tiled.get_or_insert_with(|| self.tree.clone());
+            }
+            // Why ignored, here and below: a tree that is only trimmed with care forgets nothing it needs,
+            // and if it did the root would not come out.
+            let _ = self.tree.push(*hash);
+            if let Some(tree) = &mut self.as_tiled {
+                let _ = tree.push(*tiled);
+            }
+            self.compare_known();
+        }
+        self.upper_tiles();
+        self.tree.trim(Keep::Tiles);
+        if let Some(tree) = &mut self.as_tiled {
+            tree.trim(Keep::Tiles);
+        }
+    }
+
+    fn times(&mut self, first: u64, bundle: &Bundle) {
+        let (Some(before), Some(ts)) = (self.report.last_ts_ms, bundle.first_ts) else {
+            self.report.last_ts_ms = bundle.last_ts.or(self.report.last_ts_ms);
+            return;
+        };
+        if let Some(finding) = between(first, before, ts, self.check.silence_ms_max) {
+            let Finding { what, entries, .. } = finding;
+            self.report.add(what, entries, None, &finding.meaning);
+        }
+        self.report.last_ts_ms = bundle.last_ts;
+    }
+
+    fn compare_known(&mut self) {
+        let size = self.tree.size();
+        while let Some(known) = self.known.pop_if(|known| known.size == size) {
+            if self.tree.root() == Ok(known.root) {
+                self.explained = size;
+            } else {
+                let meaning = format!(
+                    "history was rewritten: a checkpoint over the first {size} entries was signed earlier and is not \
+                     theirs; the difference begins in this range"
+                );
+                self.report
+                    .add(What::Rewritten, self.explained..size, None, &meaning);
+            }
+        }
+    }
+
+    /// Compares the tiles above level 0 that have just become full, and at the end those that stay partial.
+    fn upper_tiles(&mut self) {
+        let size = self.tree.size();
+        let at_end = size == self.head.size;
+        for level in 1..8 {
+            let count = size >> (8 * u32::from(level));
+            let fresh = size & ((1 << (8 * u32::from(level))) - 1) == 0;
+            if count == 0 {
+                break;
+            }
+            if fresh && count.is_multiple_of(TILE_WIDTH) {
+                self.upper_tile(Tile::full(Kind::Hashes(level), count / TILE_WIDTH - 1));
+            }
+            if let Some(tile) = Tile::partial(Kind::Hashes(level), size).filter(|_| at_end) {
+                self.upper_tile(tile);
+            }
+        }
+    }
+
+    fn upper_tile(&mut self, tile: Tile) {
+        let Kind::Hashes(level) = tile.kind else {
+            return;
+        };
+        let of = |tree: &Tree| tree.tile(level, tile.index, u64::from(tile.width));
+        let wanted = of(&self.tree).unwrap_or_default();
+        let tiled = self.as_tiled.as_ref().and_then(|tree| of(tree).ok());
+        let span = 1 << (8 * u32::from(level));
+        let first = tile.index * TILE_WIDTH;
+        let (what, file) = (What::Tile, Some(tile.to_string()));
+        let all = first * span..(first + u64::from(tile.width)) * span;
+        match fetch(self.source, tile) {
+            Ok(Some(bytes)) => {
+                for at in differences(&bytes, &wanted, tiled.as_deref()) {
+                    let start = (first + at) * span;
+                    let meaning = "this tile names another hash for these entries than they have";
+                    self.report
+                        .add(what, start..start + span, file.clone(), meaning);
+                }
+            }
+            Ok(None) => self.report.add(what, all, file, "this tile is missing"),
+            Err(error) => self.report.add(What::Unreadable, all, file, &error),
+        }
+    }
+
+    /// Says of every entry that differs from its tile which of the two is wrong.
+    fn conclude(mut self) -> Report {
+        let signed = Ok(self.head.root);
+        let entries_hold = self.tree.size() == self.head.size && self.tree.root() == signed;
+        let tiles_hold = self
+            .as_tiled
+            .as_ref()
+            .is_some_and(|tree| tree.root() == signed);
+        for index in std::mem::take(&mut self.doubtful) {
+            let kind = if entries_hold {
+                Kind::Hashes(0)
+            } else {
+                Kind::Entries
+            };
+            let file = Tile::full(kind, index / TILE_WIDTH).to_string();
+            let (what, meaning) = match (entries_hold, tiles_hold) {
+                (true, _) => (
+                    What::Tile,
+                    "the entry is as signed; the tile names another hash",
+                ),
+                (_, true) => (What::Altered, "the entry is not the one that was signed"),
+                _ => (
+                    What::Altered,
+                    "entry and tile disagree, and the log is not as signed",
+                ),
+            };
+            self.report.add(what, index..index + 1, Some(file), meaning);
+        }
+        if !entries_hold && !tiles_hold {
+            let meaning = "the entries are not those that the log's key signed";
+            self.report
+                .add(What::Root, 0..self.head.size, None, meaning);
+        }
+        self.report
+            .findings
+            .sort_by_key(|finding| finding.entries.start);
+        self.report
+    }
+}
+
+/// Places at which a tile has neither the hash its entries have nor the one that the tiles below it have: in the
+/// latter case it is they that are wrong, or the entries, and that is found there.
+fn differences(found: &[u8], wanted: &[u8], tiled: Option<&[u8]>) -> Vec<u64> {
+    let (found, wanted) = (found.chunks(32), wanted.chunks(32));
+    let mut tiled = tiled.map(|bytes| bytes.chunks(32));
+    let mut places = Vec::new();
+    for ((at, found), wanted) in (0..).zip(found).zip(wanted) {
+        let also = tiled.as_mut().and_then(Iterator::next);
+        if found != wanted && Some(found) != also {
+            places.push(at);
+        }
+    }
+    places
+}
+
+fn read_bundle(source: &dyn Source, check: &Check<'_>, size: u64, index: u64) -> Bundle {
+    let first = index * TILE_WIDTH;
+    let width = (size - first).min(TILE_WIDTH) as u16;
+    let all = first..first + u64::from(width);
+    let of = |kind| Tile { kind, index, width };
+    let mut bundle = Bundle {
+        index,
+        hashes: Vec::new(),
+        tiled: None,
+        present: true,
+        first_ts: None,
+        last_ts: None,
+        findings: Vec::new(),
+    };
+    match fetch(source, of(Kind::Hashes(0))) {
+        Ok(Some(bytes)) => bundle.tiled = Some(bytes.as_chunks::<32>().0.to_vec()),
+        Ok(None) => bundle.find(
+            What::Tile,
+            &all,
+            of(Kind::Hashes(0)),
+            "this tile is missing",
+        ),
+        Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Hashes(0)), &error),
+    }
+    match fetch(source, of(Kind::Entries)) {
+        Ok(Some(bytes)) => {
+            let entries = Entries(&bytes).filter_map(Result::ok);
+            for (at, entry) in (first..).zip(entries) {
+                bundle.hashes.push(leaf_hash(entry));
+                if check.leaves {
+                    bundle.leaf(at, entry, check.silence_ms_max);
+                }
+            }
+        }
+        Ok(None) => bundle.find(
+            What::Missing,
+            &all,
+            of(Kind::Entries),
+            "these entries are missing or cut short",
+        ),
+        Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Entries), &error),
+    }
+    if bundle.hashes.len() != usize::from(width) {
+        // Why the tile's: so that what follows still lines up, and one hole is one finding.
+        bundle.present = false;
+        bundle.hashes = bundle.tiled.clone().unwrap_or_default();
+    }
+    bundle
+}
+
+/// A tile or bundle of exactly that width: partial, or cut from the full one.
+fn fetch(source: &dyn Source, tile: Tile) -> Result<Option<Vec<u8>>, String> {
+    let mut bytes = source.fetch(&tile.to_string())?;
+    if bytes.is_none() && !tile.is_full() {
+        bytes = source.fetch(&Tile::full(tile.kind, tile.index).to_string())?;
+    }
+    let Some(mut bytes) = bytes else {
+        return Ok(None);
+    };
+    let cut = tile::cut(tile.kind, &bytes, tile.width).map(<[u8]>::len);
+    // Why exact: bytes behind the last entry of a file are nobody's.
+    if let Some(length) = cut.filter(|length| !tile.is_full() || *length == bytes.len()) {
+        bytes.truncate(length);
+        return Ok(Some(bytes));
+    }
+    Ok(None)
+}
+
+impl Bundle {
+    fn find(&mut self, what: What, entries: &Range<u64>, tile: Tile, meaning: &str) {
+        let (entries, file) = (entries.clone(), Some(tile.to_string()));
+        let meaning = meaning.to_owned();
+        self.findings.push(Finding {
+            what,
+            entries,
+            file,
+            meaning,
+        });
+    }
+
+    fn leaf(&mut self, at: u64, entry: &[u8], silence_ms_max: Option<u64>) {
+        let tile = Tile::full(Kind::Entries, at / TILE_WIDTH);
+        let Ok(text) = std::str::from_utf8(entry) else {
+            return self.find(What::Form, &(at..at + 1), tile, "the entry is not text");
+        };
+        let leaf = Leaf::new(at, text);
+        if let Some(fault) = leaf.fault() {
+            let meaning = format!("the entry is in a form that no gateway writes: {fault}");
+            self.find(What::Form, &(at..at + 1), tile, &meaning);
+        }
+        if at == 0 && !text.contains("\"ev\":\"log.genesis\"") {
+            self.find(
+                What::Form,
+                &(0..1),
+                tile,
+                "the log does not begin with its genesis",
+            );
+        }
+        let ts = leaf.ts_ms().unwrap_or(0);
+        if let Some(before) = self.last_ts {
+            self.findings
+                .extend(between(at, before, ts, silence_ms_max));
+        }
+        self.first_ts.get_or_insert(ts);
+        self.last_ts = Some(ts);
+    }
+}
+
+/// What is odd about the time from the entry before `at` to it.
+fn between(at: u64, before: u64, ts: u64, silence_ms_max: Option<u64>) -> Option<Finding> {
+    let (what, meaning) = if ts < before {
+        (What::Time, format!("time goes back by {} ms", before - ts))
+    } else if silence_ms_max.is_some_and(|most| ts - before > most) {
+        let minutes = (ts - before) / 60_000;
+        let meaning = format!("nothing was recorded for {minutes} min: no heartbeat, no service");
+        (What::Silence, meaning)
+    } else {
+        return None;
+    };
+    Some(Finding {
+        what,
+        entries: at.saturating_sub(1)..at + 1,
+        file: None,
+        meaning,
+    })
+}
+
+/// Shows every whole entry of a journal folder (a copy, or one no gateway has open) with its sealed body.
+///
+/// # Errors
+/// [`ReadError`] if it is not the journal of that log. Where it ends is not checked: [`verify`] does that.
+pub fn entries(
+    journal: &Path,
+    origin: &str,
+    visit: &mut dyn FnMut(&Leaf<'_>, &[u8]) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    if !journal::exists(&RealDisk, journal)? {
+        return Err(ReadError::Missing);
+    }
+    let reader = Reader::start(Arc::new(RealDisk), journal, origin)?;
+    let mut reader = reader.ok_or(ReadError::Damaged)?;
+    loop {
+        let index = reader.position().index;
+        match reader.step()? {
+            Step::Entry => {}
+            Step::Checkpoint => continue,
+            Step::End | Step::Torn => return Ok(()),
+        }
+        let leaf = reader.leaf().ok_or(ReadError::Damaged)?;
+        if visit(&Leaf::new(index, leaf), reader.body()).is_break() {
+            return Ok(());
+        }
+    }
+}

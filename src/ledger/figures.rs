@@ -1,0 +1,104 @@
+//! Measurements, by hand: `cargo test --release --lib ledger::figures -- --ignored --nocapture --test-threads 1`.
+//! Nothing is asserted of time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
+
+use super::tests::{ORIGIN, Signer, permit};
+use super::*;
+use std::time::Instant;
+
+async fn run(ledger: &Ledger, in_flight: u64, count: u64) {
+    let mut waits = Vec::new();
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..in_flight {
+        let (ledger, share) = (ledger.clone(), count / in_flight);
+        tasks.spawn(async move {
+            let mut waits = Vec::new();
+            for n in 0..share {
+                let start = Instant::now();
+                permit(&ledger, worker * share + n).await.unwrap();
+                waits.push(start.elapsed());
+            }
+            waits
+        });
+    }
+    tasks
+        .join_all()
+        .await
+        .into_iter()
+        .for_each(|some| waits.extend(some));
+    let seconds = start.elapsed().as_secs_f64();
+    waits.sort_unstable();
+    let at = |share: usize| waits[waits.len() * share / 1000].as_micros();
+    let rate = waits.len() as f64 / seconds;
+    println!(
+        "{in_flight:4} in flight: {rate:8.0} durable/s, p50 {} us, p99 {} us",
+        at(500),
+        at(990)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn durable_appends_and_offline_verification() {
+    let home = std::env::var_os("FIGURES_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let root = tempfile::tempdir_in(home).unwrap();
+    let place = Place {
+        journal: root.path().join("journal"),
+        log: root.path().join("log"),
+    };
+    let signer = Arc::new(Signer(keys::NoteSigner::generate()));
+    Ledger::init(&place, ORIGIN, &*signer, 1).unwrap();
+    let opened = Ledger::open(
+        &place,
+        ORIGIN,
+        signer.clone(),
+        Options::default(),
+        &mut |_| {},
+    );
+    let ledger = opened.unwrap();
+    for _ in 0..3 {
+        for (in_flight, count) in [
+            (1, 1000),
+            (8, 5000),
+            (64, 30_000),
+            (256, 120_000),
+            (1024, 120_000),
+        ] {
+            run(&ledger, in_flight, count).await;
+        }
+    }
+    let size = ledger.health().size;
+    let start = Instant::now();
+    ledger.close();
+    println!("closed after {:?}", start.elapsed());
+    let key = Vkey::new(ORIGIN, signer.public()).unwrap();
+    for (leaves, threads) in [(false, 1), (false, 1), (false, 2), (true, 1), (true, 2)] {
+        let start = Instant::now();
+        let check = audit::Check {
+            leaves,
+            threads,
+            ..audit::Check::default()
+        };
+        let report = audit::verify(&audit::Folder(place.log.clone()), &key, &check);
+        let rate = size as f64 / start.elapsed().as_secs_f64();
+        assert!(
+            report.holds() && report.entries == size,
+            "{:?}",
+            report.findings
+        );
+        println!("verify {size} entries, leaves parsed {leaves}, {threads} thread(s): {rate:.0}/s");
+    }
+    let start = Instant::now();
+    let opened = Ledger::open(&place, ORIGIN, signer, Options::default(), &mut |_| {});
+    println!("reopened after {:?}", start.elapsed());
+    opened.unwrap().close();
+    if let Some(keep) = std::env::var_os("FIGURES_KEEP") {
+        std::fs::write(root.path().join("log.vkey"), key.to_string()).unwrap();
+        std::fs::rename(root.keep(), keep).unwrap();
+    }
+}
