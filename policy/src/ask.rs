@@ -1,0 +1,207 @@
+//! What one caller wants: one act, and where a patient is concerned, one patient and one purpose.
+//!
+//! An [`Ask`] is built from a [`Caller`] and consumed by `decide`: an old question cannot be asked
+//! twice. Patient, purpose and practitioner of a read come from the caller's token, never from the
+//! request. Nothing here can fail; what may be asked at all is settled by the rules.
+
+use crate::caller::{Caller, Scope};
+use crate::decide::Weigh;
+use crate::facts::{AdminFacts, DepositFacts, FactsFacts, PatientFacts, TokenFacts};
+use crate::verdict::Permitted;
+use crate::words::{NhsNumber, Ods};
+
+/// How long an access token lives; the decision to issue one is made about a token of this life.
+pub const TOKEN_LIFE_MS: u64 = 300_000;
+
+/// One kind of act: which facts its decision looks at, and what its grant carries. Sealed.
+pub trait Act: Weigh {
+    /// What the decision may look at.
+    type Facts;
+    /// What a grant names, so that the step behind it takes nothing beside the grant.
+    type Granted;
+    /// The ledger event of a grant.
+    const PERMITTED: &'static str;
+    /// The ledger event of a refusal.
+    const REFUSED: &'static str;
+}
+
+/// A question: consumed by `decide`, and not `Clone`.
+#[must_use]
+pub struct Ask<A: Act> {
+    caller: Caller,
+    act: A,
+}
+
+impl<A: Act> Ask<A> {
+    /// Joins a caller to what it wants.
+    pub fn new(caller: Caller, act: A) -> Ask<A> {
+        Ask { caller, act }
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// For what.
+    pub fn act(&self) -> &A {
+        &self.act
+    }
+}
+
+/// To be issued an access token.
+pub struct IssueToken {
+    /// The scope asked for.
+    pub scope: Scope,
+    /// A digest of client and assertion, for the ledger: it shows an assertion used twice.
+    pub assertion: String,
+}
+
+/// To read records of the patient that the token names.
+pub struct Read {
+    /// Which of them.
+    pub selection: Selection,
+}
+
+/// Which of a patient's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// One, by name.
+    One {
+        /// `TYPE/ID`.
+        name: String,
+    },
+    /// Those that match.
+    Search {
+        /// The canonical text of the search, for the ledger.
+        query: String,
+    },
+    /// All.
+    Everything,
+}
+
+/// To deposit records with a practice.
+pub struct Deposit {
+    /// The practice whose records they are.
+    pub practice: Ods,
+    /// The patient they are about.
+    pub patient: NhsNumber,
+    /// Their names, `TYPE/ID`.
+    pub records: Vec<String>,
+    /// SHA-256 of the bytes received.
+    pub digest: [u8; 32],
+}
+
+/// To withdraw a record from all further release.
+pub struct Withdraw {
+    /// The practice whose record it is.
+    pub practice: Ods,
+    /// The patient it is about.
+    pub patient: NhsNumber,
+    /// Its name, `TYPE/ID`.
+    pub name: String,
+}
+
+/// To change what a practice said: a patient's objection, or (without a patient) an agreement.
+pub struct ChangeFacts {
+    /// The practice that says so.
+    pub practice: Ods,
+    /// The patient concerned, if one is.
+    pub patient: Option<NhsNumber>,
+    /// What is changed, such as `objection`.
+    pub change: String,
+    /// How, for the ledger's sealed body.
+    pub detail: serde_json::Value,
+}
+
+/// To do something to the gateway itself.
+pub struct AdminAct {
+    /// Which act; only those of [`AdminAct::ACTS`] are ever permitted.
+    pub act: String,
+    /// To what.
+    pub object: String,
+}
+
+impl AdminAct {
+    /// Everything an administrator can do. The policy's schema lists the same acts.
+    pub const ACTS: &'static [&'static str] = &[
+        "kek.rotate",
+        "kek.retire",
+        "kek.destroy",
+        "signing.rotate",
+        "root.rotate",
+        "organisation.register",
+        "organisation.suspend",
+        "organisation.resume",
+        "client.register",
+        "client.suspend",
+        "client.resume",
+        "recipient.register",
+        "recipient.retire",
+        "practitioner.register",
+        "practitioner.suspend",
+        "practitioner.resume",
+        "relationship.register",
+        "patient.erase",
+        "policy.load",
+        "backup.take",
+        "proposal.confirm",
+        "status.read",
+    ];
+}
+
+/// To read the access log.
+pub struct ReadLog {
+    /// Which part: a text that begins with `history` is one patient's access history, anything
+    /// else is the log's entries.
+    pub what: String,
+}
+
+impl Act for IssueToken {
+    type Facts = TokenFacts;
+    type Granted = Scope;
+    const PERMITTED: &'static str = "token.issue";
+    const REFUSED: &'static str = "token.refuse";
+}
+
+impl Act for Read {
+    type Facts = PatientFacts;
+    type Granted = Vec<Permitted>;
+    const PERMITTED: &'static str = "record.release";
+    const REFUSED: &'static str = "record.refuse";
+}
+
+impl Act for Deposit {
+    type Facts = DepositFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "record.deposit";
+    const REFUSED: &'static str = "deposit.refuse";
+}
+
+impl Act for Withdraw {
+    type Facts = DepositFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "record.withdraw";
+    const REFUSED: &'static str = "withdraw.refuse";
+}
+
+impl Act for ChangeFacts {
+    type Facts = FactsFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "facts.change";
+    const REFUSED: &'static str = "facts.refuse";
+}
+
+impl Act for AdminAct {
+    type Facts = AdminFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "admin.act";
+    const REFUSED: &'static str = "admin.refuse";
+}
+
+impl Act for ReadLog {
+    type Facts = AdminFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "log.read";
+    const REFUSED: &'static str = "log.refuse";
+}

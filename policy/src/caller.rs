@@ -1,0 +1,164 @@
+//! Who is asking: a party that proved who it is, and what its access token said.
+//!
+//! Nothing is checked here: a [`Caller`] *is* the evidence that certificate and token were checked
+//! and belong together. It is made in one place only, by [`Caller::assertion`]; a handler that has
+//! no `Caller` cannot build an `Ask`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::words::{
+    Category, ClientId, ClientRole, NhsNumber, Ods, PractitionerId, Purpose, RelationKind,
+};
+
+/// An authenticated party: client certificate and access token, bound together.
+#[derive(Clone)]
+pub struct Caller {
+    client: ClientId,
+    role: ClientRole,
+    organisations: Vec<Ods>,
+    certificate: [u8; 32],
+    token: Option<Token>,
+}
+
+impl Caller {
+    /// Vouches that this client proved possession of the certificate with this SHA-256 over mutual
+    /// TLS, that the token (if any) was verified and is bound to that certificate, and that the
+    /// organisations are those for which the client is registered.
+    pub fn assertion(
+        client: ClientId,
+        role: ClientRole,
+        organisations: Vec<Ods>,
+        certificate: [u8; 32],
+        token: Option<Token>,
+    ) -> Caller {
+        Caller {
+            client,
+            role,
+            organisations,
+            certificate,
+            token,
+        }
+    }
+
+    /// Which registered client this is.
+    pub fn client(&self) -> &ClientId {
+        &self.client
+    }
+
+    /// What kind of system it was registered as.
+    pub fn role(&self) -> ClientRole {
+        self.role
+    }
+
+    /// The organisations it acts for.
+    pub fn organisations(&self) -> &[Ods] {
+        &self.organisations
+    }
+
+    /// SHA-256 of its certificate.
+    pub fn certificate(&self) -> &[u8; 32] {
+        &self.certificate
+    }
+
+    /// What its access token said, where it brought one.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// Whether it acts for this organisation.
+    pub fn acts_for(&self, organisation: &Ods) -> bool {
+        self.organisations.contains(organisation)
+    }
+}
+
+/// What a verified access token said: authenticated, and bound to the caller's certificate.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The token's own identifier.
+    pub jti: String,
+    /// When it was issued.
+    pub issued_ms: u64,
+    /// From when on it is dead.
+    pub expires_ms: u64,
+    /// What it may be used for.
+    pub scope: Scope,
+}
+
+/// What a token is for: exactly one subject.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// To read one patient's records for one purpose.
+    Records(RecordScope),
+    /// To deposit records of a practice.
+    Deposit {
+        /// The practice whose records they are.
+        practice: Ods,
+        /// The patient meant where the bytes name none.
+        patient: Option<NhsNumber>,
+    },
+    /// To pass on what one patient decided about sharing.
+    Consent {
+        /// The practice that passes it on.
+        practice: Ods,
+        /// The patient who decided.
+        patient: NhsNumber,
+    },
+    /// To change a practice's sharing agreements.
+    Agreement {
+        /// The practice whose agreements they are.
+        practice: Ods,
+    },
+}
+
+/// One patient, one purpose, one practitioner.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordScope {
+    /// Whose records.
+    pub patient: NhsNumber,
+    /// What for.
+    pub purpose: Purpose,
+    /// On whose behalf.
+    pub practitioner: PractitionerId,
+    /// Which relationship is claimed; the facts have to bear it out.
+    pub relationship: Option<RelationClaim>,
+    /// To which categories it is cut down; `None` only before a token is issued.
+    pub categories: Option<BTreeSet<Category>>,
+    /// Why, in an emergency.
+    pub reason: Option<String>,
+    /// Whether the practitioner acknowledged that an emergency access is reviewed.
+    pub acknowledged: bool,
+}
+
+/// A relationship that the caller claims.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelationClaim {
+    /// Of which kind.
+    pub kind: RelationKind,
+    /// Under which reference, exactly.
+    pub reference: String,
+}
+
+// Why by hand: a scope holds a patient, references and free text that belong in no log.
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scope::Records(_) => "Scope::Records(…)",
+            Scope::Deposit { .. } => "Scope::Deposit(…)",
+            Scope::Consent { .. } => "Scope::Consent(…)",
+            Scope::Agreement { .. } => "Scope::Agreement(…)",
+        })
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({:?})", self.scope)
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller({}, {})", self.client, self.role)
+    }
+}

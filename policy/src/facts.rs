@@ -1,0 +1,222 @@
+//! What a decision may look at: agreements, objections, relationships, training, suspension.
+//!
+//! **Absence is not consent**: a fact is [`Fact::Known`] or [`Fact::Unknown`] with its reason,
+//! never an `Option` or a `bool`, and unknown refuses. Nothing is looked up here: the loader finds
+//! candidates, the policy re-checks every field of them, so that a wrong lookup refuses.
+//! Times are milliseconds since 1970; `now_ms` is handed in, so that a decision can be replayed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::words::{Category, Label, NhsNumber, Ods, Purpose, RecordId, RelationKind, Role};
+
+/// A fact is known, or it is unknown for a reason. There is no default and no way from `Option`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact<T> {
+    /// It is so.
+    Known(T),
+    /// Nobody can say, and this is why.
+    Unknown(Why),
+}
+
+impl<T> Fact<T> {
+    /// The value, or why there is none.
+    ///
+    /// # Errors
+    /// When the fact is unknown.
+    pub fn known(&self) -> Result<&T, Why> {
+        match self {
+            Fact::Known(value) => Ok(value),
+            Fact::Unknown(why) => Err(*why),
+        }
+    }
+}
+
+/// Why a fact is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody ever told us.
+    NeverTold,
+    /// Two sources disagree.
+    Contested,
+    /// The stored fact is not the one that the ledger anchors.
+    Anchor,
+    /// The source has been silent for longer than its limit.
+    Silent,
+    /// The store could not be read.
+    Store,
+    /// The fact was not asked for.
+    NotAsked,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::NeverTold => "nobody ever told us",
+            Why::Contested => "two sources disagree",
+            Why::Anchor => "the stored fact is not the one the ledger anchors",
+            Why::Silent => "the source has been silent for too long",
+            Why::Store => "the store could not be read",
+            Why::NotAsked => "it was not asked for",
+        })
+    }
+}
+
+/// What the issue of a token looks at: the facts that fit the scope asked for.
+#[derive(Debug, Clone)]
+pub enum TokenFacts {
+    /// For a token to read records.
+    Records(PatientFacts),
+    /// For a practice's own tokens.
+    Practice(DepositFacts),
+}
+
+/// What a read looks at, and the issue of a token for one.
+#[derive(Debug, Clone)]
+pub struct PatientFacts {
+    /// When the decision is made.
+    pub now_ms: u64,
+    /// How the caller's organisation stands.
+    pub organisation: Fact<Standing>,
+    /// The practitioner, from the directory of the caller's organisation and no other.
+    pub practitioner: Fact<PractitionerFacts>,
+    /// The patient; `Unknown(NeverTold)` when nobody knows such a patient.
+    pub patient: Fact<PatientStanding>,
+    /// The purposes the patient objects to, over all practices: the complete list. A feed that is
+    /// silent past the limit of the purpose asked for makes it `Unknown(Silent)`.
+    pub objections: Fact<BTreeSet<Purpose>>,
+    /// The practices that hold this patient.
+    pub holders: Vec<Holder>,
+    /// This patient's relationships with the caller's organisation.
+    pub relationships: Fact<Vec<Relationship>>,
+}
+
+/// How an organisation stands with the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it, or the client asking for it, is suspended.
+    pub suspended: bool,
+}
+
+/// A practitioner, as the directory has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PractitionerFacts {
+    /// The organisation in whose directory the practitioner stands.
+    pub organisation: Ods,
+    /// What the practitioner does there.
+    pub role: Role,
+    /// Whether the practitioner is suspended.
+    pub suspended: bool,
+    /// Until when the role's training is current.
+    pub trained_until_ms: Fact<u64>,
+}
+
+/// A patient, as the practices have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientStanding {
+    /// The practice where the patient is registered now.
+    pub practice: Ods,
+}
+
+/// A practice that holds records of the patient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Which practice.
+    pub practice: Ods,
+    /// Its agreements with the caller's organisation.
+    pub agreements: Fact<Vec<Agreement>>,
+    /// Those of its records that the selection meets.
+    pub records: Vec<RecordFacts>,
+}
+
+/// What the policy may know of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFacts {
+    /// Which record.
+    pub id: RecordId,
+    /// Which version of it.
+    pub version: u32,
+    /// What it is about.
+    pub category: Category,
+    /// How sensitive it is: the complete list.
+    pub labels: BTreeSet<Label>,
+}
+
+/// A sharing agreement: one practice, one organisation, stated purposes and categories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreement {
+    /// Its reference, for the ledger.
+    pub reference: String,
+    /// The practice that agreed.
+    pub practice: Ods,
+    /// The organisation it agreed with.
+    pub organisation: Ods,
+    /// For which purposes.
+    pub purposes: BTreeSet<Purpose>,
+    /// About which categories.
+    pub categories: BTreeSet<Category>,
+    /// Which sensitive labels it expressly covers.
+    pub labels: BTreeSet<Label>,
+    /// Whether a relationship that is merely asserted is good enough.
+    pub accepts_asserted: bool,
+    /// Whether an emergency may override a patient's objection.
+    pub emergency_overrides_objection: bool,
+    /// From when it holds.
+    pub from_ms: u64,
+    /// From when on it no longer does.
+    pub until_ms: u64,
+}
+
+/// A relationship of a patient with an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relationship {
+    /// The patient.
+    pub patient: NhsNumber,
+    /// The organisation.
+    pub organisation: Ods,
+    /// Of which kind.
+    pub kind: RelationKind,
+    /// Under which reference.
+    pub reference: String,
+    /// How well it is evidenced.
+    pub strength: Strength,
+    /// From when it holds.
+    pub from_ms: u64,
+    /// From when on it no longer does.
+    pub until_ms: u64,
+}
+
+/// How well a relationship is evidenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strength {
+    /// The practice, or another source than the asker, says so too.
+    Corroborated,
+    /// Only the asking organisation says so.
+    Asserted,
+}
+
+/// What a practice's own acts look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepositFacts {
+    /// When the decision is made.
+    pub now_ms: u64,
+    /// How the practice and its client stand.
+    pub organisation: Fact<Standing>,
+    /// Whether the practice accepted this client to act for it.
+    pub client_accepted: Fact<bool>,
+    /// Known when the practice may file for this patient, a first deposit included; looked at
+    /// only where the act names a patient.
+    pub registration: Fact<()>,
+}
+
+/// What a change of facts looks at: the same as a deposit.
+pub type FactsFacts = DepositFacts;
+
+/// What an administrator's or auditor's act looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminFacts {
+    /// When the decision is made.
+    pub now_ms: u64,
+    /// Whether the client is suspended.
+    pub suspended: Fact<bool>,
+}
