@@ -20,11 +20,40 @@ pub struct Place<'a> {
 
 /// The types that the statement lists: what GP systems export. Others may be deposited and read as well.
 const LISTED: [&str; 34] = [
-    "AllergyIntolerance", "Appointment", "Binary", "CarePlan", "CareTeam", "Communication", "Composition", "Condition",
-    "DiagnosticReport", "DocumentReference", "Encounter", "EpisodeOfCare", "FamilyMemberHistory", "Flag", "Goal",
-    "Immunization", "List", "Location", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationRequest",
-    "MedicationStatement", "Observation", "Organization", "Patient", "Practitioner", "PractitionerRole", "Procedure",
-    "QuestionnaireResponse", "RelatedPerson", "ServiceRequest", "Specimen", "Task",
+    "AllergyIntolerance",
+    "Appointment",
+    "Binary",
+    "CarePlan",
+    "CareTeam",
+    "Communication",
+    "Composition",
+    "Condition",
+    "DiagnosticReport",
+    "DocumentReference",
+    "Encounter",
+    "EpisodeOfCare",
+    "FamilyMemberHistory",
+    "Flag",
+    "Goal",
+    "Immunization",
+    "List",
+    "Location",
+    "Medication",
+    "MedicationAdministration",
+    "MedicationDispense",
+    "MedicationRequest",
+    "MedicationStatement",
+    "Observation",
+    "Organization",
+    "Patient",
+    "Practitioner",
+    "PractitionerRole",
+    "Procedure",
+    "QuestionnaireResponse",
+    "RelatedPerson",
+    "ServiceRequest",
+    "Specimen",
+    "Task",
 ];
 
 /// The CapabilityStatement.
@@ -113,18 +142,32 @@ fn consent() -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests may panic"
+    )]
     use super::super::query::Query;
     use super::*;
 
     #[test]
     fn the_statement_promises_what_the_reader_does() {
-        let statement = capability_statement(&Place { url: "https://gateway.example", version: "0.1.0", date: "2026-01-01" });
+        let statement = capability_statement(&Place {
+            url: "https://gateway.example",
+            version: "0.1.0",
+            date: "2026-01-01",
+        });
         assert_eq!(statement["fhirVersion"], "4.0.1");
-        assert_eq!(statement["implementation"]["url"], "https://gateway.example/fhir");
+        assert_eq!(
+            statement["implementation"]["url"],
+            "https://gateway.example/fhir"
+        );
         let resources = statement["rest"][0]["resource"].as_array().unwrap();
         assert_eq!(resources.len(), LISTED.len() + 1);
-        for resource in resources.iter().filter(|resource| resource["type"] != "Consent") {
+        for resource in resources
+            .iter()
+            .filter(|resource| resource["type"] != "Consent")
+        {
             let kind = ResourceType::try_from(resource["type"].as_str().unwrap()).unwrap();
             for parameter in resource["searchParam"].as_array().unwrap() {
                 let name = parameter["name"].as_str().unwrap();

@@ -3,6 +3,7 @@
 //! A card holds no clinical text and no name; codes, dates and labels are sensitive all the same, so only
 //! the vault writes one to disk, sealed. What does not fit is left out and marked (`overflow`), never cut.
 
+use super::card_words::known_system;
 use super::json::Value;
 use super::label;
 use super::moment::{Moment, Span};
@@ -52,15 +53,45 @@ pub struct Card {
 
 /// The members that say when something happened, the most telling first.
 const WHEN: [&str; 28] = [
-    "effectiveDateTime", "effectivePeriod", "effectiveInstant", "performedDateTime", "performedPeriod", "occurrenceDateTime",
-    "occurrencePeriod", "onsetDateTime", "onsetPeriod", "period", "date", "authoredOn", "authored", "whenHandedOver", "whenPrepared",
-    "recordedDate", "assertedDate", "dateAsserted", "dateTime", "started", "sent", "issued", "indexed", "created", "recorded", "start",
-    "startDate", "billablePeriod",
+    "effectiveDateTime",
+    "effectivePeriod",
+    "effectiveInstant",
+    "performedDateTime",
+    "performedPeriod",
+    "occurrenceDateTime",
+    "occurrencePeriod",
+    "onsetDateTime",
+    "onsetPeriod",
+    "period",
+    "date",
+    "authoredOn",
+    "authored",
+    "whenHandedOver",
+    "whenPrepared",
+    "recordedDate",
+    "assertedDate",
+    "dateAsserted",
+    "dateTime",
+    "started",
+    "sent",
+    "issued",
+    "indexed",
+    "created",
+    "recorded",
+    "start",
+    "startDate",
+    "billablePeriod",
 ];
 
 impl Card {
     /// Reads a resource's card. `labels` are those that its Bundle puts on every entry.
-    pub(super) fn read(resource: Value<'_>, kind: ResourceType, id: Option<FhirId>, full_url: Option<String>, labels: &BTreeSet<Label>) -> Self {
+    pub(super) fn read(
+        resource: Value<'_>,
+        kind: ResourceType,
+        id: Option<FhirId>,
+        full_url: Option<String>,
+        labels: &BTreeSet<Label>,
+    ) -> Self {
         let mut card = Self {
             category: kind.category(),
             id,
@@ -74,14 +105,28 @@ impl Card {
             kind,
         };
         card.labels.extend(labels);
-        let is_typed = matches!(card.kind.as_str(), "Composition" | "DocumentManifest" | "DocumentReference" | "Encounter" | "EpisodeOfCare");
+        let is_typed = matches!(
+            card.kind.as_str(),
+            "Composition"
+                | "DocumentManifest"
+                | "DocumentReference"
+                | "Encounter"
+                | "EpisodeOfCare"
+        );
         let mut best = WHEN.len();
         for (name, value) in resource.members() {
             match name.as_ref() {
-                "code" | "vaccineCode" | "medicationCodeableConcept" => value.each().for_each(|concept| card.add(concept, false)),
+                "code" | "vaccineCode" | "medicationCodeableConcept" => {
+                    value.each().for_each(|concept| card.add(concept, false))
+                }
                 "type" if is_typed => value.each().for_each(|concept| card.add(concept, false)),
                 "category" => value.each().for_each(|concept| card.add(concept, true)),
-                "meta" => card.last_updated_ms = value.text_at("lastUpdated").and_then(|text| Moment::parse(&text)).map(Moment::start_utc_ms),
+                "meta" => {
+                    card.last_updated_ms = value
+                        .text_at("lastUpdated")
+                        .and_then(|text| Moment::parse(&text))
+                        .map(Moment::start_utc_ms)
+                }
                 other => {
                     let rank = WHEN.iter().take(best).position(|when| *when == other);
                     if let (Some(rank), Some(span)) = (rank, span(value)) {
@@ -96,21 +141,43 @@ impl Card {
     /// Notes the codings of a CodeableConcept, a Coding or a bare code.
     fn add(&mut self, concept: Value<'_>, is_category: bool) {
         if let Some(code) = concept.text() {
-            return self.push(Code { system: None, code: code.into_owned() }, is_category);
+            return self.push(
+                Code {
+                    system: None,
+                    code: code.into_owned(),
+                },
+                is_category,
+            );
         }
         for coding in concept.get("coding").into_iter().flat_map(Value::each) {
             if let Some(code) = coding.text_at("code") {
                 let system = coding.text_at("system").map(|system| known_system(&system));
-                self.push(Code { system, code: code.into_owned() }, is_category);
+                self.push(
+                    Code {
+                        system,
+                        code: code.into_owned(),
+                    },
+                    is_category,
+                );
             }
         }
     }
 
     fn push(&mut self, code: Code, is_category: bool) {
-        let size = |code: &Code| code.code.len() + code.system.as_ref().map_or(0, |system| system.len()) + 4;
+        let size = |code: &Code| {
+            code.code.len() + code.system.as_ref().map_or(0, |system| system.len()) + 4
+        };
         let used: usize = self.codes.iter().chain(&self.categories).map(size).sum();
-        let too_long = code.code.len() > CODE_BYTES_MAX || code.system.as_ref().is_some_and(|system| system.len() > CODE_BYTES_MAX);
-        let list = if is_category { &mut self.categories } else { &mut self.codes };
+        let too_long = code.code.len() > CODE_BYTES_MAX
+            || code
+                .system
+                .as_ref()
+                .is_some_and(|system| system.len() > CODE_BYTES_MAX);
+        let list = if is_category {
+            &mut self.categories
+        } else {
+            &mut self.codes
+        };
         if list.contains(&code) {
             return;
         }
@@ -134,43 +201,6 @@ fn span(value: Value<'_>) -> Option<Span> {
     }
 }
 
-/// The code systems that a card names by one byte. Only ever append: the place in the list is on disk.
-pub(super) const SYSTEMS: [&str; 26] = [
-    "http://snomed.info/sct",
-    "http://loinc.org",
-    "http://www.nlm.nih.gov/research/umls/rxnorm",
-    "http://hl7.org/fhir/sid/cvx",
-    "http://hl7.org/fhir/sid/icd-10",
-    "http://read.info/readv2",
-    "http://read.info/ctv3",
-    "https://fhir.hl7.org.uk/Id/emis-drug-codes",
-    "https://fhir.hl7.org.uk/Id/multilex-drug-codes",
-    "https://fhir.hl7.org.uk/Id/resipuk-gemscript-drug-codes",
-    "https://fhir.hl7.org.uk/Id/egton-codes",
-    "http://terminology.hl7.org/CodeSystem/observation-category",
-    "http://hl7.org/fhir/observation-category",
-    "http://terminology.hl7.org/CodeSystem/condition-category",
-    "http://hl7.org/fhir/condition-category",
-    "https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-ConditionCategory-1",
-    "https://fhir.hl7.org.uk/CodeSystem/UKCore-ConditionCategory",
-    "http://terminology.hl7.org/CodeSystem/v2-0074",
-    "http://hl7.org/fhir/v2/0074",
-    "http://terminology.hl7.org/CodeSystem/medicationrequest-category",
-    "http://terminology.hl7.org/CodeSystem/medication-statement-category",
-    "http://terminology.hl7.org/CodeSystem/diagnostic-service-sections",
-    "http://terminology.hl7.org/CodeSystem/v3-ActCode",
-    "https://fhir.nhs.uk/STU3/CodeSystem/GPConnect-RecordType-1",
-    "http://hl7.org/fhir/us/core/CodeSystem/us-core-documentreference-category",
-    "http://unitsofmeasure.org",
-];
-
-pub(super) fn known_system(system: &str) -> Cow<'static, str> {
-    match SYSTEMS.iter().find(|known| **known == system) {
-        Some(known) => Cow::Borrowed(known),
-        None => Cow::Owned(system.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -179,7 +209,13 @@ mod tests {
 
     fn card(text: &str) -> Card {
         let document = Document::parse(text.as_bytes()).unwrap();
-        Card::read(document.root(), "Observation".try_into().unwrap(), None, None, &BTreeSet::new())
+        Card::read(
+            document.root(),
+            "Observation".try_into().unwrap(),
+            None,
+            None,
+            &BTreeSet::new(),
+        )
     }
 
     #[test]
@@ -189,11 +225,20 @@ mod tests {
             r#"{"effectiveDateTime":"2019-05-05","issued":"2020-01-01"}"#,
             r#"{"effectiveDateTime":"2019-05-05","effectivePeriod":{"start":"never"}}"#,
         ] {
-            assert_eq!(card(text).dates, Moment::parse("2019-05-05").map(Span::from), "{text}");
+            assert_eq!(
+                card(text).dates,
+                Moment::parse("2019-05-05").map(Span::from),
+                "{text}"
+            );
         }
         // A date that cannot be read does not hide one that can.
-        assert_eq!(card(r#"{"effectiveDateTime":"05/05/2019","issued":"2020-01-01"}"#).dates, Moment::parse("2020-01-01").map(Span::from));
-        let open = card(r#"{"effectivePeriod":{"start":"2019-05-05"}}"#).dates.unwrap();
+        assert_eq!(
+            card(r#"{"effectiveDateTime":"05/05/2019","issued":"2020-01-01"}"#).dates,
+            Moment::parse("2020-01-01").map(Span::from)
+        );
+        let open = card(r#"{"effectivePeriod":{"start":"2019-05-05"}}"#)
+            .dates
+            .unwrap();
         assert_eq!(open.end_ms, i64::MAX);
     }
 
@@ -204,12 +249,29 @@ mod tests {
                 "category":["food",{"coding":[{"code":"vital-signs"}]}]}"#,
         );
         assert_eq!(read.codes.len(), 2);
-        assert!(matches!(read.codes.first().unwrap().system, Some(Cow::Borrowed("http://loinc.org"))));
-        assert_eq!(read.categories.iter().map(|c| c.code.as_str()).collect::<Vec<_>>(), ["food", "vital-signs"]);
+        assert!(matches!(
+            read.codes.first().unwrap().system,
+            Some(Cow::Borrowed("http://loinc.org"))
+        ));
+        assert_eq!(
+            read.categories
+                .iter()
+                .map(|c| c.code.as_str())
+                .collect::<Vec<_>>(),
+            ["food", "vital-signs"]
+        );
         assert!(!read.overflow);
-        let many: Vec<String> = (0..200).map(|n| format!(r#"{{"system":"http://loinc.org","code":"{n:030}"}}"#)).collect();
+        let many: Vec<String> = (0..200)
+            .map(|n| format!(r#"{{"system":"http://loinc.org","code":"{n:030}"}}"#))
+            .collect();
         let read = card(&format!(r#"{{"code":{{"coding":[{}]}}}}"#, many.join(",")));
         assert!(read.overflow && read.codes.len() > 20);
-        assert!(card(&format!(r#"{{"code":{{"coding":[{{"code":"{}"}}]}}}}"#, "x".repeat(300))).overflow);
+        assert!(
+            card(&format!(
+                r#"{{"code":{{"coding":[{{"code":"{}"}}]}}}}"#,
+                "x".repeat(300)
+            ))
+            .overflow
+        );
     }
 }

@@ -3,7 +3,13 @@
 //! Nothing here is compiled into the program. Where `../shared/fhir` is missing each test says so loudly and
 //! passes; a file that is there must come out as counted here.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "tests may panic and report")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests may panic and report"
+)]
 
 use super::card::Card;
 use super::card_bytes::CARD_BYTES_MAX;
@@ -20,7 +26,9 @@ use std::time::{Duration, Instant};
 
 /// The files under one folder, sorted; `None` (and a loud line) where the folder is missing.
 fn files(folder: &str) -> Option<Vec<(String, Bytes)>> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fhir").join(folder);
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/fhir")
+        .join(folder);
     if !root.is_dir() {
         eprintln!("SKIPPED: no records at {}", root.display());
         return None;
@@ -31,8 +39,15 @@ fn files(folder: &str) -> Option<Vec<(String, Bytes)>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "json" || end == "ndjson") {
-                let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            } else if path
+                .extension()
+                .is_some_and(|end| end == "json" || end == "ndjson")
+            {
+                let name = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 found.push((name, Bytes::from(std::fs::read(path).unwrap())));
             }
         }
@@ -44,12 +59,27 @@ fn files(folder: &str) -> Option<Vec<(String, Bytes)>> {
 /// Deposits a body as a client would: a Bundle is posted, anything else is put under its own name.
 fn deposit(body: &Bytes, version: FhirVersion) -> Result<Batch, DepositError> {
     let (kind, id) = match Document::parse(body) {
-        Ok(document) => (document.root().text_at("resourceType").map(|t| t.into_owned()), document.root().text_at("id").map(|t| t.into_owned())),
+        Ok(document) => (
+            document
+                .root()
+                .text_at("resourceType")
+                .map(|t| t.into_owned()),
+            document.root().text_at("id").map(|t| t.into_owned()),
+        ),
         Err(_) => (None, None),
     };
-    let kind = ResourceType::try_from(kind.as_deref().unwrap_or("Bundle")).unwrap_or_else(|_| "Bundle".try_into().unwrap());
-    let id = FhirId::try_from(id.as_deref().unwrap_or("x")).unwrap_or_else(|_| "x".try_into().unwrap());
-    let form = if kind.is("Bundle") { Form::Bundle } else { Form::Put { kind: &kind, id: &id } };
+    let kind = ResourceType::try_from(kind.as_deref().unwrap_or("Bundle"))
+        .unwrap_or_else(|_| "Bundle".try_into().unwrap());
+    let id =
+        FhirId::try_from(id.as_deref().unwrap_or("x")).unwrap_or_else(|_| "x".try_into().unwrap());
+    let form = if kind.is("Bundle") {
+        Form::Bundle
+    } else {
+        Form::Put {
+            kind: &kind,
+            id: &id,
+        }
+    };
     let result = read_deposit(body, version, form);
     match &result {
         Ok(batch) => batch.items.iter().for_each(check_item),
@@ -97,8 +127,16 @@ impl Tally {
     fn add(&mut self, batch: &Batch) {
         self.accepted += 1;
         self.records += batch.items.len();
-        self.labelled += batch.items.iter().filter(|item| !item.card.labels.is_empty()).count();
-        self.card_bytes += batch.items.iter().map(|item| item.card.to_bytes().len()).sum::<usize>();
+        self.labelled += batch
+            .items
+            .iter()
+            .filter(|item| !item.card.labels.is_empty())
+            .count();
+        self.card_bytes += batch
+            .items
+            .iter()
+            .map(|item| item.card.to_bytes().len())
+            .sum::<usize>();
         match batch.subject {
             Subject::Number(_) => self.numbered += 1,
             Subject::Reference(_) => self.referenced += 1,
@@ -110,7 +148,13 @@ impl Tally {
         let mean = self.card_bytes.checked_div(self.records).unwrap_or(0);
         eprintln!(
             "{folder}: {} accepted ({} records, {} labelled, cards {mean} bytes on average; by number {}, by reference {}, unnamed {}), {} refused",
-            self.accepted, self.records, self.labelled, self.numbered, self.referenced, self.unnamed, self.refused.len()
+            self.accepted,
+            self.records,
+            self.labelled,
+            self.numbered,
+            self.referenced,
+            self.unnamed,
+            self.refused.len()
         );
         for (name, why) in &self.refused {
             eprintln!("  {name}: {why}");
@@ -120,80 +164,207 @@ impl Tally {
 
 fn tally(folder: &str, version: FhirVersion) -> Option<Tally> {
     let files = files(folder)?;
-    let tally = Tally::of(files.iter().map(|(name, body)| (name.as_str(), body.clone())), version);
+    let tally = Tally::of(
+        files
+            .iter()
+            .map(|(name, body)| (name.as_str(), body.clone())),
+        version,
+    );
     tally.report(folder);
     Some(tally)
 }
 
 #[test]
 fn synthea_transactions_are_accepted_whole() {
-    let Some(tally) = tally("synthea-r4", FhirVersion::R4) else { return };
-    assert_eq!((tally.accepted, tally.refused.len(), tally.records), (9, 0, 1714));
+    let Some(tally) = tally("synthea-r4", FhirVersion::R4) else {
+        return;
+    };
+    assert_eq!(
+        (tally.accepted, tally.refused.len(), tally.records),
+        (9, 0, 1714)
+    );
     // Why unnamed: Synthea's identifiers are American; the token names the patient.
     assert_eq!(tally.unnamed, 9);
 }
 
 #[test]
 fn synthea_bulk_lines_are_accepted_one_by_one() {
-    let Some(files) = files("synthea-bulk-r4") else { return };
+    let Some(files) = files("synthea-bulk-r4") else {
+        return;
+    };
     for (name, body) in files {
-        let lines: Vec<Bytes> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| body.slice_ref(line)).collect();
-        let tally = Tally::of(lines.iter().map(|line| (name.as_str(), line.clone())), FhirVersion::R4);
+        let lines: Vec<Bytes> = body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| body.slice_ref(line))
+            .collect();
+        let tally = Tally::of(
+            lines.iter().map(|line| (name.as_str(), line.clone())),
+            FhirVersion::R4,
+        );
         tally.report(&name);
         assert_eq!((tally.accepted, tally.refused.len()), (lines.len(), 0));
-        let about_someone = !["Organization", "Practitioner", "Patient"].iter().any(|kind| name.starts_with(kind));
-        assert_eq!(tally.referenced, if about_someone { lines.len() } else { 0 });
+        let about_someone = !["Organization", "Practitioner", "Patient"]
+            .iter()
+            .any(|kind| name.starts_with(kind));
+        assert_eq!(
+            tally.referenced,
+            if about_someone { lines.len() } else { 0 }
+        );
     }
 }
 
 #[test]
 fn gp_connect_exports_are_accepted_and_their_errors_named() {
-    let Some(files) = files("gpconnect-stu3") else { return };
-    let (errors, exports): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name.starts_with("errors/"));
-    let tally = Tally::of(exports.iter().map(|(name, body)| (name.as_str(), body.clone())), FhirVersion::Stu3);
+    let Some(files) = files("gpconnect-stu3") else {
+        return;
+    };
+    let (errors, exports): (Vec<_>, Vec<_>) = files
+        .iter()
+        .partition(|(name, _)| name.starts_with("errors/"));
+    let tally = Tally::of(
+        exports
+            .iter()
+            .map(|(name, body)| (name.as_str(), body.clone())),
+        FhirVersion::Stu3,
+    );
     tally.report("gpconnect-stu3");
-    assert_eq!((tally.accepted, tally.numbered, tally.unnamed), (17, 12, 5), "the five Binary documents say nothing of their patient");
-    assert_eq!(tally.labelled, 13, "the lists that warn of confidential items");
-    let tally = Tally::of(errors.iter().map(|(name, body)| (name.as_str(), body.clone())), FhirVersion::Stu3);
+    assert_eq!(
+        (tally.accepted, tally.numbered, tally.unnamed),
+        (16, 11, 5),
+        "the five Binary documents say nothing of their patient"
+    );
+    let refused: Vec<&str> = tally
+        .refused
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(refused, [LARGEST]);
+    let tally = Tally::of(
+        errors
+            .iter()
+            .map(|(name, body)| (name.as_str(), body.clone())),
+        FhirVersion::Stu3,
+    );
     tally.report("gpconnect-stu3/errors");
-    assert_eq!((tally.accepted, tally.unnamed, tally.refused.len()), (8, 8, 1));
+    assert_eq!(
+        (tally.accepted, tally.unnamed),
+        (8, 8),
+        "outcomes name nobody"
+    );
+    let why: Vec<&str> = tally.refused.iter().map(|(_, why)| why.as_str()).collect();
+    assert_eq!(
+        why,
+        ["Bundle.entry[2].resource.subject: a deposit is about one patient, and this is another"],
+        "a record without a Patient, whose lists name two NHS numbers"
+    );
+}
+
+/// The largest export: 1,283 entries, of which 27 letters are about a patient of another export.
+const LARGEST: &str = "9690937286.structuredRecord.large.json";
+
+fn largest_mended(files: &[(String, Bytes)]) -> Bytes {
+    let (_, body) = files.iter().find(|(name, _)| name == LARGEST).unwrap();
+    let text = std::str::from_utf8(body).unwrap();
+    text.replace("Patient/C71B9A8D-26CD-43D9-9030-F6C650879B37", "Patient/2")
+        .into()
+}
+
+#[test]
+fn letters_of_another_patient_are_found_in_a_real_export() {
+    let Some(files) = files("gpconnect-stu3") else {
+        return;
+    };
+    let (_, body) = files.iter().find(|(name, _)| name == LARGEST).unwrap();
+    match deposit(body, FhirVersion::Stu3) {
+        Err(DepositError::Invalid(violation)) => {
+            assert_eq!(
+                (violation.path.as_str(), violation.rule),
+                ("Bundle.entry[241].resource.subject", Rule::OtherPatient)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // All else in it is taken as it comes: ids with underscores, one practitioner twice, two places under one id.
+    let batch = deposit(&largest_mended(&files), FhirVersion::Stu3).unwrap();
+    assert_eq!((batch.entries, batch.items.len()), (1283, 1282));
+    let second: Vec<String> = batch
+        .items
+        .iter()
+        .filter_map(|item| item.name.as_ref().map(ToString::to_string))
+        .filter(|name| name.ends_with(".2"))
+        .collect();
+    assert_eq!(
+        second,
+        [
+            "PractitionerRole/e0244de8-07ef-4274-9f7a-d7067bcc8d21.2",
+            "Location/17.2"
+        ]
+    );
 }
 
 #[test]
 fn uk_core_examples() {
-    let Some(tally) = tally("uk-core-r4/json", FhirVersion::R4) else { return };
+    let Some(tally) = tally("uk-core-r4/json", FhirVersion::R4) else {
+        return;
+    };
     assert_eq!(tally.accepted + tally.refused.len(), 142);
-    let refused: Vec<&str> = tally.refused.iter().map(|(name, _)| name.as_str()).collect();
-    let expected = ["UKCore-Bundle-Batch-Example.json", "UKCore-Bundle-Sn-NoAllergyData-Example.json", "UKCore-Consent-ForInformationAccess-Example.json"];
-    assert_eq!(refused, expected, "a batch of GETs, a searchset, a Consent");
+    let refused: Vec<&str> = tally
+        .refused
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let expected = [
+        "UKCore-Bundle-Batch-Example.json",
+        "UKCore-Bundle-Sn-NoAllergyData-Example.json",
+        "UKCore-Consent-ForInformationAccess-Example.json",
+        "UKCore-Patient-BabyPatient-Example.json",
+    ];
+    assert_eq!(
+        refused, expected,
+        "a batch of GETs, a searchset, a Consent, an NHS number with a wrong check digit"
+    );
 }
 
 #[test]
 fn the_specifications_examples_and_other_programmes() {
-    for (folder, accepted, refused) in [("fhir-spec-r4", 0, 0), ("pds-r4", 0, 0), ("eps-r4", 0, 0), ("bars-r4", 0, 0)] {
-        let Some(tally) = tally(folder, FhirVersion::R4) else { continue };
-        assert_eq!((tally.accepted, tally.refused.len()), (accepted, refused), "{folder}");
+    let counts = ["fhir-spec-r4", "pds-r4", "eps-r4", "bars-r4"].map(|folder| {
+        tally(folder, FhirVersion::R4).map(|tally| (tally.accepted, tally.refused.len()))
+    });
+    for (found, counted) in counts
+        .into_iter()
+        .zip([(71, 1), (45, 35), (58, 70), (72, 14)])
+    {
+        assert!(found.is_none_or(|found| found == counted), "{counts:?}");
     }
 }
 
 #[test]
 fn a_sensitive_patient_is_labelled() {
     let Some(files) = files("pds-r4") else { return };
-    let (_, body) = files.iter().find(|(name, _)| name.ends_with("searchResponses/Sensitive_Patient.json")).unwrap();
-    let document = Document::parse(body).unwrap();
-    let resource = document.root().get("entry").unwrap().items().next().unwrap().get("resource").unwrap();
-    let kind: ResourceType = "Patient".try_into().unwrap();
-    let id = FhirId::try_from(resource.text_at("id").unwrap().as_ref()).unwrap();
-    let batch = read_deposit(&body.slice(resource.span()), FhirVersion::R4, Form::Put { kind: &kind, id: &id }).unwrap();
+    let (_, body) = files
+        .iter()
+        .find(|(name, _)| name.ends_with("searchResponses/Sensitive_Patient.json"))
+        .unwrap();
+    let batch = deposit(body, FhirVersion::R4).unwrap();
+    assert_eq!(
+        batch.subject,
+        Subject::Number(NhsNumber::try_from("9000000025").unwrap())
+    );
     assert_eq!(batch.items[0].card.labels, [Label::R].into());
 }
 
 /// What must parse and does not, and why. The reader refuses duplicate names; RFC 8259 §4 only advises against them.
-const Y_REFUSED: [&str; 2] = ["y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json"];
+const Y_REFUSED: [&str; 2] = [
+    "y_object_duplicated_key.json",
+    "y_object_duplicated_key_and_value.json",
+];
 
 #[test]
 fn json_torture() {
-    let Some(files) = files("json-torture") else { return };
+    let Some(files) = files("json-torture") else {
+        return;
+    };
     let (mut accepted, mut refused) = (0, 0);
     for (name, body) in &files {
         let result = Document::parse(body);
@@ -210,20 +381,53 @@ fn json_torture() {
             }
             ("n_", Ok(_)) => panic!("{name} was accepted"),
             // Why "i_": the suite leaves these open. What we accept more than serde_json does are numbers that no float can hold.
-            (_, result) => eprintln!("{name}: {}", result.as_ref().map_or_else(ToString::to_string, |_| format!("accepted (serde_json: {serde})"))),
+            (_, result) => eprintln!(
+                "{name}: {}",
+                result
+                    .as_ref()
+                    .map_or_else(ToString::to_string, |_| format!(
+                        "accepted (serde_json: {serde})"
+                    ))
+            ),
         }
     }
-    eprintln!("json-torture: {accepted} y_ accepted, {} y_ refused for duplicate names, {refused} n_ refused, of {}", Y_REFUSED.len(), files.len());
-    assert_eq!(accepted + Y_REFUSED.len(), files.iter().filter(|(name, _)| name.starts_with("y_")).count());
-    assert_eq!(refused, files.iter().filter(|(name, _)| name.starts_with("n_")).count());
+    eprintln!(
+        "json-torture: {accepted} y_ accepted, {} y_ refused for duplicate names, {refused} n_ refused, of {}",
+        Y_REFUSED.len(),
+        files.len()
+    );
+    assert_eq!(
+        accepted + Y_REFUSED.len(),
+        files
+            .iter()
+            .filter(|(name, _)| name.starts_with("y_"))
+            .count()
+    );
+    assert_eq!(
+        refused,
+        files
+            .iter()
+            .filter(|(name, _)| name.starts_with("n_"))
+            .count()
+    );
 }
 
 #[test]
 fn fhir_torture() {
-    let Some(files) = files("fhir-torture") else { return };
+    let Some(files) = files("fhir-torture") else {
+        return;
+    };
     for (name, body) in &files {
         let result = deposit(body, FhirVersion::R4);
-        eprintln!("fhir-torture/{name}: {}", result.as_ref().map_or_else(ToString::to_string, |batch| format!("accepted, {} records", batch.items.len())));
+        eprintln!(
+            "fhir-torture/{name}: {}",
+            result
+                .as_ref()
+                .map_or_else(ToString::to_string, |batch| format!(
+                    "accepted, {} records",
+                    batch.items.len()
+                ))
+        );
         let rule = match &result {
             Err(DepositError::Invalid(violation)) => Some(violation.rule),
             _ => None,
@@ -231,7 +435,9 @@ fn fhir_torture() {
         match name.as_str() {
             name if name.starts_with("bad-json") => assert_eq!(result.unwrap_err().status(), 400),
             "bundle-bad-empty.json" => assert_eq!(rule, Some(Rule::FullUrl)),
-            "bundle-document-versioned-references-bad.json" => assert_eq!(rule, Some(Rule::DuplicateFullUrl)),
+            "bundle-document-versioned-references-bad.json" => {
+                assert_eq!(rule, Some(Rule::DuplicateFullUrl))
+            }
             // What is wrong with the others is FHIR's business, not ours: payloads are opaque.
             _ => assert!(result.is_ok(), "{name}"),
         }
@@ -240,10 +446,18 @@ fn fhir_torture() {
 
 #[test]
 fn cut_and_bent_bodies_never_panic() {
-    let Some(files) = files("gpconnect-stu3") else { return };
-    let (_, body) = files.iter().find(|(name, _)| name.starts_with("Medicus")).unwrap();
+    let Some(files) = files("gpconnect-stu3") else {
+        return;
+    };
+    let (_, body) = files
+        .iter()
+        .find(|(name, _)| name.starts_with("Medicus"))
+        .unwrap();
     for end in (0..body.len()).step_by(97) {
-        assert!(deposit(&body.slice(..end), FhirVersion::Stu3).is_err(), "cut at {end}");
+        assert!(
+            deposit(&body.slice(..end), FhirVersion::Stu3).is_err(),
+            "cut at {end}"
+        );
     }
     let mut state = 88_172_645_463_325_252_u64;
     for _ in 0..300 {
@@ -261,8 +475,10 @@ fn cut_and_bent_bodies_never_panic() {
 
 #[test]
 fn three_megabytes_are_read_quickly() {
-    let Some(files) = files("gpconnect-stu3") else { return };
-    let (_, body) = files.iter().max_by_key(|(_, body)| body.len()).unwrap();
+    let Some(files) = files("gpconnect-stu3") else {
+        return;
+    };
+    let body = &largest_mended(&files);
     let best = |act: &mut dyn FnMut()| {
         let times = (0..7).map(|_| {
             let start = Instant::now();
@@ -273,14 +489,38 @@ fn three_megabytes_are_read_quickly() {
     };
     let parse = best(&mut || drop(Document::parse(body).unwrap()));
     let whole = best(&mut || drop(read_deposit(body, FhirVersion::Stu3, Form::Bundle).unwrap()));
-    let cards: Vec<Vec<u8>> = read_deposit(body, FhirVersion::Stu3, Form::Bundle).unwrap().items.iter().map(|item| item.card.to_bytes()).collect();
-    let pairs = [("patient", "9990000018"), ("code", "http://snomed.info/sct|163020007,http://loinc.org|8480-6"), ("date", "ge2015")];
-    let pairs: Vec<(String, String)> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let cards: Vec<Vec<u8>> = read_deposit(body, FhirVersion::Stu3, Form::Bundle)
+        .unwrap()
+        .items
+        .iter()
+        .map(|item| item.card.to_bytes())
+        .collect();
+    let pairs = [
+        ("patient", "9990000018"),
+        (
+            "code",
+            "http://snomed.info/sct|163020007,http://loinc.org|8480-6",
+        ),
+        ("date", "ge2015"),
+    ];
+    let pairs: Vec<(String, String)> = pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     let query = Query::parse(&"Observation".try_into().unwrap(), &pairs).unwrap();
     let mut found = 0;
-    let search = best(&mut || found = cards.iter().filter(|bytes| query.matches(&Card::from_bytes(bytes).unwrap())).count());
+    let search = best(&mut || {
+        found = cards
+            .iter()
+            .filter(|bytes| query.matches(&Card::from_bytes(bytes).unwrap()))
+            .count()
+    });
     let each = search / u32::try_from(cards.len()).unwrap();
-    eprintln!("{} bytes, {} records: JSON {parse:?}, deposit {whole:?}; a card opened and asked {each:?} ({found} found)", body.len(), cards.len());
+    eprintln!(
+        "{} bytes, {} records: JSON {parse:?}, deposit {whole:?}; a card opened and asked {each:?} ({found} found)",
+        body.len(),
+        cards.len()
+    );
     // Why so lax: the machine may be busy. On an idle core it is a tenth of this.
     assert!(whole < Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 }));
 }
@@ -292,8 +532,18 @@ fn the_test_numbers_of_the_records_are_numbers() {
         eprintln!("SKIPPED: no {}", path.display());
         return;
     };
-    let ours: Vec<&str> = super::fixtures::small_set().iter().map(|fixture| fixture.nhs).collect();
-    for number in table.lines().skip(1).filter_map(|line| line.split('\t').nth(2)) {
-        assert!(NhsNumber::try_from(number).is_ok() && !ours.contains(&number), "{number}");
+    let ours: Vec<&str> = super::fixtures::small_set()
+        .iter()
+        .map(|fixture| fixture.nhs)
+        .collect();
+    for number in table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split('\t').nth(2))
+    {
+        assert!(
+            NhsNumber::try_from(number).is_ok() && !ours.contains(&number),
+            "{number}"
+        );
     }
 }

@@ -19,10 +19,30 @@ pub struct Fixture {
 }
 
 const SMALL_SET: [Fixture; 4] = [
-    Fixture { name: "hale", version: FhirVersion::R4, body: include_bytes!("../../tests/fixtures/r4/hale.json"), nhs: "9990000018" },
-    Fixture { name: "quill", version: FhirVersion::R4, body: include_bytes!("../../tests/fixtures/r4/quill.json"), nhs: "9990000026" },
-    Fixture { name: "ferreira", version: FhirVersion::R4, body: include_bytes!("../../tests/fixtures/r4/ferreira.json"), nhs: "9990000034" },
-    Fixture { name: "tanqueray", version: FhirVersion::Stu3, body: include_bytes!("../../tests/fixtures/stu3/tanqueray.json"), nhs: "9990000042" },
+    Fixture {
+        name: "hale",
+        version: FhirVersion::R4,
+        body: include_bytes!("../../tests/fixtures/r4/hale.json"),
+        nhs: "9990000018",
+    },
+    Fixture {
+        name: "quill",
+        version: FhirVersion::R4,
+        body: include_bytes!("../../tests/fixtures/r4/quill.json"),
+        nhs: "9990000026",
+    },
+    Fixture {
+        name: "ferreira",
+        version: FhirVersion::R4,
+        body: include_bytes!("../../tests/fixtures/r4/ferreira.json"),
+        nhs: "9990000034",
+    },
+    Fixture {
+        name: "tanqueray",
+        version: FhirVersion::Stu3,
+        body: include_bytes!("../../tests/fixtures/stu3/tanqueray.json"),
+        nhs: "9990000042",
+    },
 ];
 
 /// The four.

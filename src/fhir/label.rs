@@ -33,7 +33,10 @@ pub(super) fn labels(resource: Value<'_>) -> BTreeSet<Label> {
 /// The labels of a `meta`.
 pub(super) fn security(meta: Value<'_>) -> BTreeSet<Label> {
     let tags = meta.get("security");
-    tags.into_iter().flat_map(Value::each).filter_map(coding).collect()
+    tags.into_iter()
+        .flat_map(Value::each)
+        .filter_map(coding)
+        .collect()
 }
 
 fn concept(value: Value<'_>) -> BTreeSet<Label> {
@@ -75,8 +78,13 @@ fn warning(extension: Value<'_>) -> Option<Label> {
     if !url.contains("ListWarningCode") {
         return None;
     }
-    let value = ["valueCode", "valueCoding", "valueCodeableConcept"].into_iter().find_map(|name| extension.get(name));
-    let concept = value.and_then(|value| value.get("coding")).and_then(|codings| codings.each().next()).or(value);
+    let value = ["valueCode", "valueCoding", "valueCodeableConcept"]
+        .into_iter()
+        .find_map(|name| extension.get(name));
+    let concept = value
+        .and_then(|value| value.get("coding"))
+        .and_then(|codings| codings.each().next())
+        .or(value);
     let code = concept.and_then(|value| value.text().or_else(|| value.text_at("code")));
     match code.as_deref() {
         Some("data-in-transit" | "data-awaiting-filing") => None,
@@ -92,7 +100,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<Label> {
-        labels(Document::parse(text.as_bytes()).unwrap().root()).into_iter().collect()
+        labels(Document::parse(text.as_bytes()).unwrap().root())
+            .into_iter()
+            .collect()
     }
 
     fn tagged(coding: &str) -> Vec<Label> {
@@ -102,13 +112,24 @@ mod tests {
     #[test]
     fn confidentiality_and_sensitivity_are_read() {
         for system in CONFIDENTIALITY {
-            assert_eq!(tagged(&format!(r#"{{"system":"{system}","code":"R"}}"#)), [Label::R]);
+            assert_eq!(
+                tagged(&format!(r#"{{"system":"{system}","code":"R"}}"#)),
+                [Label::R]
+            );
             for ordinary in ["N", "M", "L", "U"] {
-                assert_eq!(tagged(&format!(r#"{{"system":"{system}","code":"{ordinary}"}}"#)), []);
+                assert_eq!(
+                    tagged(&format!(r#"{{"system":"{system}","code":"{ordinary}"}}"#)),
+                    []
+                );
             }
         }
         let act = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
-        assert_eq!(tagged(&format!(r#"{{"system":"{act}","code":"PSY"}},{{"system":"{act}","code":"HIV"}}"#)), [Label::PSY, Label::HIV]);
+        assert_eq!(
+            tagged(&format!(
+                r#"{{"system":"{act}","code":"PSY"}},{{"system":"{act}","code":"HIV"}}"#
+            )),
+            [Label::PSY, Label::HIV]
+        );
     }
 
     #[test]
@@ -129,13 +150,21 @@ mod tests {
 
     #[test]
     fn other_places_that_label() {
-        assert_eq!(read(r#"{"contained":[{"meta":{"security":[{"code":"SDV"}]}}]}"#), [Label::SDV]);
+        assert_eq!(
+            read(r#"{"contained":[{"meta":{"security":[{"code":"SDV"}]}}]}"#),
+            [Label::SDV]
+        );
         assert_eq!(read(r#"{"confidentiality":"V"}"#), [Label::V]);
         assert_eq!(read(r#"{"confidentiality":"N"}"#), []);
-        assert_eq!(read(r#"{"securityLabel":[{"coding":[{"code":"STD"}]},{"text":"?"}]}"#), [Label::STD, Label::Unrecognised]);
+        assert_eq!(
+            read(r#"{"securityLabel":[{"coding":[{"code":"STD"}]},{"text":"?"}]}"#),
+            [Label::STD, Label::Unrecognised]
+        );
         let list = |code: &str| {
             let url = "https://fhir.nhs.uk/STU3/StructureDefinition/Extension-CareConnect-GPC-ListWarningCode-1";
-            read(&format!(r#"{{"extension":[{{"url":"{url}","valueCode":"{code}"}}]}}"#))
+            read(&format!(
+                r#"{{"extension":[{{"url":"{url}","valueCode":"{code}"}}]}}"#
+            ))
         };
         assert_eq!(list("confidential-items"), [Label::R]);
         assert_eq!(list("data-in-transit"), []);

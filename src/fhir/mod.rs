@@ -5,14 +5,18 @@
 //! [`outcome`] and [`capability`] are what the gateway says of itself. Strict on JSON ([`json`]),
 //! lenient on FHIR. Every failure names the member or parameter and the rule; none repeats foreign text.
 
+mod bundle;
 pub mod capability;
 pub mod card;
 pub mod card_bytes;
+mod card_words;
 pub mod consent;
+mod criterion;
 pub mod deposit;
 pub mod fixtures;
 pub mod json;
-pub mod label;
+mod json_reader;
+mod label;
 pub mod moment;
 pub mod outcome;
 pub mod query;
@@ -23,3 +27,7 @@ pub mod subject;
 mod corpus;
 #[cfg(test)]
 mod deposit_tests;
+#[cfg(test)]
+mod json_tests;
+#[cfg(test)]
+mod query_tests;

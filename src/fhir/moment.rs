@@ -43,8 +43,14 @@ impl Moment {
         };
         let mut parts = date.split('-');
         let year = digits(parts.next()?, 4)?;
-        let month = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |m| m.map(Some))?;
-        let day = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |d| d.map(Some))?;
+        let month = parts
+            .next()
+            .map(|part| digits(part, 2))
+            .map_or(Some(None), |m| m.map(Some))?;
+        let day = parts
+            .next()
+            .map(|part| digits(part, 2))
+            .map_or(Some(None), |d| d.map(Some))?;
         if parts.next().is_some() || year == 0 {
             return None;
         }
@@ -61,7 +67,11 @@ impl Moment {
             _ => return None,
         };
         match time {
-            None => Some(Self { start_ms: from * DAY_MS, end_ms: until * DAY_MS, offset_min: None }),
+            None => Some(Self {
+                start_ms: from * DAY_MS,
+                end_ms: until * DAY_MS,
+                offset_min: None,
+            }),
             Some(time) if day.is_some() => Self::at(from * DAY_MS, time),
             Some(_) => None,
         }
@@ -85,7 +95,11 @@ impl Moment {
             return None;
         }
         let start_ms = day_ms + (hour * 60 + minute) * MINUTE_MS + second_ms;
-        Some(Self { start_ms, end_ms: start_ms + length_ms, offset_min })
+        Some(Self {
+            start_ms,
+            end_ms: start_ms + length_ms,
+            offset_min,
+        })
     }
 
     fn offset_ms(self) -> i64 {
@@ -130,7 +144,10 @@ impl Span {
             i64::MIN | i64::MAX => ms,
             _ => ms.saturating_add(i64::from(offset_min) * MINUTE_MS),
         };
-        (shift(self.start_ms, self.start_offset_min), shift(self.end_ms, self.end_offset_min))
+        (
+            shift(self.start_ms, self.start_offset_min),
+            shift(self.end_ms, self.end_offset_min),
+        )
     }
 }
 
@@ -142,7 +159,8 @@ impl From<Moment> for Span {
 
 /// Exactly `count` digits as a number.
 fn digits(text: &str, count: usize) -> Option<i64> {
-    (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())?
 }
 
 /// `ss` or `ss.f…`: milliseconds, and how long what is written lasts. Digits after the third are dropped.
@@ -156,10 +174,18 @@ fn seconds(text: &str) -> Option<(i64, i64)> {
     let Some(fraction) = fraction else {
         return Some((second * 1000, 1000));
     };
-    if fraction.is_empty() || fraction.len() > 18 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if fraction.is_empty()
+        || fraction.len() > 18
+        || !fraction.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
-    let thousandths = fraction.chars().chain("00".chars()).take(3).filter_map(|c| c.to_digit(10)).fold(0, |n, d| n * 10 + i64::from(d));
+    let thousandths = fraction
+        .chars()
+        .chain("00".chars())
+        .take(3)
+        .filter_map(|c| c.to_digit(10))
+        .fold(0, |n, d| n * 10 + i64::from(d));
     let length_ms = match fraction.len() {
         1 => 100,
         2 => 10,
@@ -190,7 +216,11 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 fn month_end(year: i64, month: i64) -> i64 {
-    if month == 12 { days(year + 1, 1, 1) } else { days(year, month + 1, 1) }
+    if month == 12 {
+        days(year + 1, 1, 1)
+    } else {
+        days(year, month + 1, 1)
+    }
 }
 
 #[cfg(test)]
@@ -209,8 +239,15 @@ mod tests {
         let last = jiff::civil::date(2101, 1, 3);
         let mut day = days(1899, 12, 28);
         while date < last {
-            assert_eq!(days(date.year().into(), date.month().into(), date.day().into()), day, "{date}");
-            assert_eq!(month_end(date.year().into(), date.month().into()) - day, i64::from(date.days_in_month() - date.day() + 1));
+            assert_eq!(
+                days(date.year().into(), date.month().into(), date.day().into()),
+                day,
+                "{date}"
+            );
+            assert_eq!(
+                month_end(date.year().into(), date.month().into()) - day,
+                i64::from(date.days_in_month() - date.day() + 1)
+            );
             date = date.tomorrow().unwrap();
             day += 1;
         }
@@ -220,7 +257,10 @@ mod tests {
     #[test]
     fn precision_is_the_length_of_the_interval() {
         assert_eq!(utc("1970"), (0, 365 * DAY_MS));
-        assert_eq!(utc("1972-02"), (days(1972, 2, 1) * DAY_MS, days(1972, 3, 1) * DAY_MS));
+        assert_eq!(
+            utc("1972-02"),
+            (days(1972, 2, 1) * DAY_MS, days(1972, 3, 1) * DAY_MS)
+        );
         assert_eq!(utc("1970-01-02"), (DAY_MS, 2 * DAY_MS));
         assert_eq!(utc("1970-01-01T00:01Z"), (60_000, 120_000));
         assert_eq!(utc("1970-01-01T00:00:01Z"), (1000, 2000));

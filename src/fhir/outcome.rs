@@ -8,7 +8,7 @@ use super::deposit::{DepositError, Rule, Violation};
 use super::json::JsonRule;
 use super::query::QueryError;
 use super::resource::MediaError;
-use serde_json::json;
+use serde::Serialize;
 
 /// What kind of trouble it is: FHIR's issue-type codes that R4 and STU3 share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,11 @@ impl OperationOutcome {
     /// An outcome with one error.
     #[must_use]
     pub fn error(code: IssueCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), expression: None }
+        Self {
+            code,
+            text: text.into(),
+            expression: None,
+        }
     }
 
     /// The one outcome of every refusal by decision.
@@ -94,19 +98,54 @@ impl OperationOutcome {
     /// Its JSON; the same bytes for the same issue.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut issue = json!({ "severity": "error", "code": self.code.code(), "details": { "text": self.text } });
-        if let (Some(expression), Some(members)) = (&self.expression, issue.as_object_mut()) {
-            members.insert("expression".to_owned(), json!([expression]));
-        }
-        json!({ "resourceType": "OperationOutcome", "issue": [issue] }).to_string()
+        let expression = self.expression.as_deref().map(|path| [path]);
+        let issue = Issue {
+            severity: "error",
+            code: self.code.code(),
+            details: Details { text: &self.text },
+            expression,
+        };
+        // Why the fallback is empty: writing texts cannot fail.
+        serde_json::to_string(&Written {
+            resource_type: "OperationOutcome",
+            issue: [issue],
+        })
+        .unwrap_or_default()
     }
+}
+
+/// Why structs and not a map: the order of a map's members hangs on a feature of serde_json that any
+/// dependency may turn on, and a refusal is the same byte for byte.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(rename = "resourceType")]
+    resource_type: &'static str,
+    issue: [Issue<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Issue<'a> {
+    severity: &'static str,
+    code: &'static str,
+    details: Details<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expression: Option<[&'a str; 1]>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    text: &'a str,
 }
 
 impl From<&Violation> for OperationOutcome {
     fn from(violation: &Violation) -> Self {
         let code = match violation.rule {
-            Rule::DuplicateFullUrl | Rule::DuplicateName | Rule::TwoPatients => IssueCode::Duplicate,
-            Rule::BundleType | Rule::Conditional | Rule::Consent | Rule::NestedBundle => IssueCode::NotSupported,
+            Rule::DuplicateFullUrl | Rule::DuplicateName | Rule::TwoPatients => {
+                IssueCode::Duplicate
+            }
+            Rule::BundleType | Rule::Conditional | Rule::Consent | Rule::NestedBundle => {
+                IssueCode::NotSupported
+            }
             Rule::NhsNumber | Rule::Id | Rule::Reference => IssueCode::Value,
             _ => IssueCode::Invalid,
         };
@@ -123,7 +162,11 @@ impl From<&DepositError> for OperationOutcome {
                     JsonRule::Duplicate => IssueCode::Duplicate,
                     _ => IssueCode::Structure,
                 };
-                Self::error(code, format!("line {}, column {}: {}", json.line, json.column, json.rule)).at(&json.path)
+                Self::error(
+                    code,
+                    format!("line {}, column {}: {}", json.line, json.column, json.rule),
+                )
+                .at(&json.path)
             }
             DepositError::Invalid(violation) => violation.into(),
         }
@@ -140,7 +183,9 @@ impl From<&ConsentError> for OperationOutcome {
     fn from(error: &ConsentError) -> Self {
         match error {
             ConsentError::Body(error) => error.into(),
-            ConsentError::Unreadable { path, rule } => Self::error(IssueCode::NotSupported, rule.to_string()).at(*path),
+            ConsentError::Unreadable { path, rule } => {
+                Self::error(IssueCode::NotSupported, rule.to_string()).at(*path)
+            }
         }
     }
 }
@@ -158,10 +203,11 @@ mod tests {
 
     #[test]
     fn an_outcome_names_member_and_rule() {
-        let outcome: OperationOutcome = (&Violation::new("Bundle.entry[3].fullUrl", Rule::DuplicateFullUrl)).into();
+        let outcome: OperationOutcome =
+            (&Violation::new("Bundle.entry[3].fullUrl", Rule::DuplicateFullUrl)).into();
         assert_eq!(
             outcome.to_json(),
-            r#"{"issue":[{"code":"duplicate","details":{"text":"a fullUrl stands once in a Bundle"},"expression":["Bundle.entry[3].fullUrl"],"severity":"error"}],"resourceType":"OperationOutcome"}"#
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"duplicate","details":{"text":"a fullUrl stands once in a Bundle"},"expression":["Bundle.entry[3].fullUrl"]}]}"#
         );
     }
 
@@ -169,7 +215,7 @@ mod tests {
     fn a_refusal_is_one_text() {
         assert_eq!(
             OperationOutcome::refused().to_json(),
-            r#"{"issue":[{"code":"forbidden","details":{"text":"not permitted"},"severity":"error"}],"resourceType":"OperationOutcome"}"#
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden","details":{"text":"not permitted"}}]}"#
         );
     }
 }

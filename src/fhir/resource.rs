@@ -10,7 +10,9 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceType(String);
 
-/// A logical id: `[A-Za-z0-9.-]{1,64}`.
+/// A logical id: `[A-Za-z0-9._-]{1,64}`.
+///
+/// FHIR has no underscore in an id; real GP exports do, and it is as safe in a URL as a hyphen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FhirId(String);
 
@@ -30,7 +32,7 @@ pub enum NameError {
     #[error("a resource type is a capital and 1 to 63 letters")]
     ResourceType,
     /// Not an id.
-    #[error("an id has 1 to 64 characters of A-Z a-z 0-9 - .")]
+    #[error("an id has 1 to 64 characters of A-Z a-z 0-9 - . _")]
     Id,
     /// Not `TYPE/ID`.
     #[error("a name is written TYPE/ID")]
@@ -43,8 +45,15 @@ impl TryFrom<&str> for ResourceType {
     fn try_from(text: &str) -> Result<Self, NameError> {
         let shaped = (2..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphabetic())
-            && text.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase());
-        if shaped { Ok(Self(text.to_owned())) } else { Err(NameError::ResourceType) }
+            && text
+                .bytes()
+                .next()
+                .is_some_and(|byte| byte.is_ascii_uppercase());
+        if shaped {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::ResourceType)
+        }
     }
 }
 
@@ -53,8 +62,14 @@ impl TryFrom<&str> for FhirId {
 
     fn try_from(text: &str) -> Result<Self, NameError> {
         let shaped = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
-        if shaped { Ok(Self(text.to_owned())) } else { Err(NameError::Id) }
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        if shaped {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Id)
+        }
     }
 }
 
@@ -63,7 +78,10 @@ impl TryFrom<&str> for Name {
 
     fn try_from(text: &str) -> Result<Self, NameError> {
         let (kind, id) = text.split_once('/').ok_or(NameError::Name)?;
-        Ok(Self { kind: kind.try_into()?, id: id.try_into()? })
+        Ok(Self {
+            kind: kind.try_into()?,
+            id: id.try_into()?,
+        })
     }
 }
 
@@ -86,22 +104,46 @@ impl ResourceType {
         match self.as_str() {
             "Patient" | "RelatedPerson" | "Person" => Category::Demographics,
             "Condition" | "ClinicalImpression" | "FamilyMemberHistory" => Category::Problems,
-            "Medication" | "MedicationAdministration" | "MedicationDispense" | "MedicationOrder" | "MedicationRequest"
-            | "MedicationStatement" | "MedicationUsage" => Category::Medications,
+            "Medication"
+            | "MedicationAdministration"
+            | "MedicationDispense"
+            | "MedicationOrder"
+            | "MedicationRequest"
+            | "MedicationStatement"
+            | "MedicationUsage" => Category::Medications,
             "AllergyIntolerance" => Category::Allergies,
             "Flag" | "DetectedIssue" => Category::Alerts,
-            "Immunization" | "ImmunizationEvaluation" | "ImmunizationRecommendation" => Category::Immunisations,
-            "Observation" | "RiskAssessment" => Category::Observations,
-            "BodySite" | "BodyStructure" | "DiagnosticReport" | "ImagingManifest" | "ImagingStudy" | "MolecularSequence"
-            | "Sequence" | "Specimen" => Category::Investigations,
-            "Appointment" | "AppointmentResponse" | "Encounter" | "EpisodeOfCare" => Category::Encounters,
-            "DeviceUseStatement" | "Procedure" => Category::Procedures,
-            "Binary" | "Communication" | "Composition" | "DocumentManifest" | "DocumentReference" | "Media"
-            | "QuestionnaireResponse" => Category::Documents,
-            "CarePlan" | "CareTeam" | "CommunicationRequest" | "DeviceRequest" | "Goal" | "NutritionOrder"
-            | "ProcedureRequest" | "ReferralRequest" | "RequestGroup" | "ServiceRequest" | "Task" | "VisionPrescription" => {
-                Category::CarePlans
+            "Immunization" | "ImmunizationEvaluation" | "ImmunizationRecommendation" => {
+                Category::Immunisations
             }
+            "Observation" | "RiskAssessment" => Category::Observations,
+            "BodySite" | "BodyStructure" | "DiagnosticReport" | "ImagingManifest"
+            | "ImagingStudy" | "MolecularSequence" | "Sequence" | "Specimen" => {
+                Category::Investigations
+            }
+            "Appointment" | "AppointmentResponse" | "Encounter" | "EpisodeOfCare" => {
+                Category::Encounters
+            }
+            "DeviceUseStatement" | "Procedure" => Category::Procedures,
+            "Binary"
+            | "Communication"
+            | "Composition"
+            | "DocumentManifest"
+            | "DocumentReference"
+            | "Media"
+            | "QuestionnaireResponse" => Category::Documents,
+            "CarePlan"
+            | "CareTeam"
+            | "CommunicationRequest"
+            | "DeviceRequest"
+            | "Goal"
+            | "NutritionOrder"
+            | "ProcedureRequest"
+            | "ReferralRequest"
+            | "RequestGroup"
+            | "ServiceRequest"
+            | "Task"
+            | "VisionPrescription" => Category::CarePlans,
             _ => Category::Other,
         }
     }
@@ -167,7 +209,10 @@ impl FhirVersion {
     /// Any other media type, version, charset or parameter.
     pub fn from_content_type(header: &str) -> Result<Self, MediaError> {
         let mut parts = header.split(';').map(str::trim);
-        if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/fhir+json")) {
+        if !parts
+            .next()
+            .is_some_and(|media| media.eq_ignore_ascii_case("application/fhir+json"))
+        {
             return Err(MediaError::NotFhirJson);
         }
         let (mut version, mut charset) = (None, false);
@@ -209,14 +254,31 @@ mod tests {
 
     #[test]
     fn names_have_their_shape() {
-        for good in ["Patient/1", "Observation/a.B-9", &format!("List/{}", "x".repeat(64))] {
+        for good in [
+            "Patient/1",
+            "Observation/a.B-9_c",
+            &format!("List/{}", "x".repeat(64)),
+        ] {
             assert_eq!(Name::try_from(good).unwrap().to_string(), *good);
         }
         assert_eq!(Name::try_from("Patient"), Err(NameError::Name));
-        for bad in ["patient/1", "P/1", "Pat1ent/1", "/1", &format!("A{}/1", "b".repeat(64))] {
+        for bad in [
+            "patient/1",
+            "P/1",
+            "Pat1ent/1",
+            "/1",
+            &format!("A{}/1", "b".repeat(64)),
+        ] {
             assert_eq!(Name::try_from(bad), Err(NameError::ResourceType), "{bad}");
         }
-        for bad in ["Patient/", "Patient/a b", "Patient/a/b", "Patient/é", "Patient/a_b", &format!("List/{}", "x".repeat(65))] {
+        for bad in [
+            "Patient/",
+            "Patient/a b",
+            "Patient/a/b",
+            "Patient/é",
+            "Patient/a%b",
+            &format!("List/{}", "x".repeat(65)),
+        ] {
             assert_eq!(Name::try_from(bad), Err(NameError::Id), "{bad}");
         }
     }
@@ -225,15 +287,27 @@ mod tests {
     fn the_content_type_declares_the_version() {
         let read = FhirVersion::from_content_type;
         assert_eq!(read("application/fhir+json"), Ok(FhirVersion::R4));
-        assert_eq!(read("Application/FHIR+json ; charset=UTF-8; fhirVersion=\"3.0\""), Ok(FhirVersion::Stu3));
+        assert_eq!(
+            read("Application/FHIR+json ; charset=UTF-8; fhirVersion=\"3.0\""),
+            Ok(FhirVersion::Stu3)
+        );
         for version in [FhirVersion::R4, FhirVersion::Stu3] {
             assert_eq!(read(version.media_type()), Ok(version));
         }
         assert_eq!(read("application/json"), Err(MediaError::NotFhirJson));
         assert_eq!(read(""), Err(MediaError::NotFhirJson));
-        assert_eq!(read("application/fhir+json; fhirVersion=5.0"), Err(MediaError::Version));
-        assert_eq!(read("application/fhir+json; charset=latin1"), Err(MediaError::Charset));
-        assert_eq!(read("application/fhir+json; fhirVersion=4.0; fhirVersion=3.0"), Err(MediaError::Parameter));
+        assert_eq!(
+            read("application/fhir+json; fhirVersion=5.0"),
+            Err(MediaError::Version)
+        );
+        assert_eq!(
+            read("application/fhir+json; charset=latin1"),
+            Err(MediaError::Charset)
+        );
+        assert_eq!(
+            read("application/fhir+json; fhirVersion=4.0; fhirVersion=3.0"),
+            Err(MediaError::Parameter)
+        );
         assert_eq!(read("application/fhir+json; x"), Err(MediaError::Parameter));
     }
 

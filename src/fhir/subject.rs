@@ -10,8 +10,11 @@ use policy::words::NhsNumber;
 use std::borrow::Cow;
 
 /// The identifier systems of the NHS number: today's, the one before, and HL7 v3's OID.
-pub const NHS_NUMBER_SYSTEMS: [&str; 3] =
-    ["https://fhir.nhs.uk/Id/nhs-number", "http://fhir.nhs.net/Id/nhs-number", "urn:oid:2.16.840.1.113883.2.1.4.1"];
+pub const NHS_NUMBER_SYSTEMS: [&str; 3] = [
+    "https://fhir.nhs.uk/Id/nhs-number",
+    "http://fhir.nhs.net/Id/nhs-number",
+    "urn:oid:2.16.840.1.113883.2.1.4.1",
+];
 
 /// The members that say whose a resource is.
 const POINTERS: [&str; 4] = ["subject", "patient", "beneficiary", "for"];
@@ -53,17 +56,25 @@ pub(super) struct PatientEntry {
 }
 
 /// The NHS number among a resource's identifiers (or a single identifier's).
-pub(super) fn nhs_number(identifiers: Value<'_>, path: &str) -> Result<Option<NhsNumber>, Violation> {
+pub(super) fn nhs_number(
+    identifiers: Value<'_>,
+    path: &str,
+) -> Result<Option<NhsNumber>, Violation> {
     let mut found: Option<NhsNumber> = None;
     for identifier in identifiers.each() {
         let system = identifier.text_at("system").unwrap_or_default();
-        if !NHS_NUMBER_SYSTEMS.contains(&system.as_ref()) || identifier.text_at("use").is_some_and(|usage| usage == "old") {
+        if !NHS_NUMBER_SYSTEMS.contains(&system.as_ref())
+            || identifier
+                .text_at("use")
+                .is_some_and(|usage| usage == "old")
+        {
             continue;
         }
         let Some(value) = identifier.text_at("value") else {
             continue;
         };
-        let number = NhsNumber::try_from(value.as_ref()).map_err(|_| Violation::new(format!("{path}.value"), Rule::NhsNumber))?;
+        let number = NhsNumber::try_from(value.as_ref())
+            .map_err(|_| Violation::new(format!("{path}.value"), Rule::NhsNumber))?;
         if found.as_ref().is_some_and(|other| *other != number) {
             return Err(Violation::new(path, Rule::TwoNumbers));
         }
@@ -85,7 +96,11 @@ pub(super) fn claims(resource: Value<'_>, path: &str) -> Result<Vec<Claim>, Viol
                 Some(identifier) => nhs_number(identifier, &format!("{path}.identifier"))?,
                 None => None,
             };
-            let mut claim = Claim { path, number, target: None };
+            let mut claim = Claim {
+                path,
+                number,
+                target: None,
+            };
             if let Some(reference) = pointer.text_at("reference") {
                 claim.follow(&reference, resource)?;
             }
@@ -100,27 +115,44 @@ impl Claim {
     fn follow(&mut self, reference: &str, resource: Value<'_>) -> Result<(), Violation> {
         if let Some(inner) = reference.strip_prefix('#') {
             let mut contained = resource.get("contained").into_iter().flat_map(Value::items);
-            let patient = contained.find(|r| r.text_at("id").is_some_and(|id| id == inner) && r.text_at("resourceType").is_some_and(|t| t == "Patient"));
+            let patient = contained.find(|r| {
+                r.text_at("id").is_some_and(|id| id == inner)
+                    && r.text_at("resourceType").is_some_and(|t| t == "Patient")
+            });
             if let Some(identifiers) = patient.and_then(|patient| patient.get("identifier")) {
                 let number = nhs_number(identifiers, &self.path)?;
                 return self.add(number);
             }
         } else if let Some(query) = reference.strip_prefix("Patient?identifier=") {
             let query = query.replace("%7C", "|").replace("%7c", "|");
-            let number = query.split_once('|').filter(|(system, _)| NHS_NUMBER_SYSTEMS.contains(system));
+            let number = query
+                .split_once('|')
+                .filter(|(system, _)| NHS_NUMBER_SYSTEMS.contains(system));
             let number = number.and_then(|(_, number)| NhsNumber::try_from(number).ok());
-            let number = number.ok_or_else(|| Violation::new(format!("{}.reference", self.path), Rule::Reference))?;
+            let number = number.ok_or_else(|| {
+                Violation::new(format!("{}.reference", self.path), Rule::Reference)
+            })?;
             return self.add(Some(number));
         } else if reference.starts_with("urn:") {
             self.target = Some(Target::Urn(reference.to_owned()));
         } else {
-            let current = reference.split_once("/_history/").map_or(reference, |(current, _)| current);
+            let current = reference
+                .split_once("/_history/")
+                .map_or(reference, |(current, _)| current);
             let mut parts = current.rsplit('/');
-            let (id, kind) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let (id, kind) = (
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or_default(),
+            );
             if kind == "Patient" {
-                let id = FhirId::try_from(id).map_err(|_| Violation::new(format!("{}.reference", self.path), Rule::Reference))?;
+                let id = FhirId::try_from(id).map_err(|_| {
+                    Violation::new(format!("{}.reference", self.path), Rule::Reference)
+                })?;
                 let url = parts.next().map(|_| current.to_owned());
-                self.target = Some(Target::Patient { id: id.as_str().to_owned(), url });
+                self.target = Some(Target::Patient {
+                    id: id.as_str().to_owned(),
+                    url,
+                });
             }
         }
         Ok(())
@@ -140,10 +172,16 @@ impl PatientEntry {
         match target {
             Target::Urn(urn) => self.full_url.as_deref() == Some(urn),
             Target::Patient { id, url } => {
-                let absolute = self.full_url.as_deref().filter(|own| own.starts_with("http"));
+                let absolute = self
+                    .full_url
+                    .as_deref()
+                    .filter(|own| own.starts_with("http"));
                 match (url.as_deref(), absolute) {
                     (Some(url), Some(own)) => url == own,
-                    _ => self.id.as_deref() == Some(id) || absolute.is_some_and(|own| own.ends_with(&format!("/Patient/{id}"))),
+                    _ => {
+                        self.id.as_deref() == Some(id)
+                            || absolute.is_some_and(|own| own.ends_with(&format!("/Patient/{id}")))
+                    }
                 }
             }
         }
@@ -154,7 +192,10 @@ impl PatientEntry {
 ///
 /// # Errors
 /// The first claim that means somebody else, or cannot be told to mean the same person.
-pub(super) fn settle(patient: Option<&PatientEntry>, claims: &[Claim]) -> Result<Subject, Violation> {
+pub(super) fn settle(
+    patient: Option<&PatientEntry>,
+    claims: &[Claim],
+) -> Result<Subject, Violation> {
     let mut number = patient.and_then(|patient| patient.number.clone());
     for claim in claims {
         if let (Some(patient), Some(target)) = (patient, &claim.target)
@@ -194,7 +235,9 @@ fn without_patient(number: Option<NhsNumber>, claims: &[Claim]) -> Result<Subjec
         // Why: a number here and a reference there may be two people unless one entry says that they are one.
         (Some(_), Some(_)) if !linked => Err(Violation::new("Bundle", Rule::Unlinked)),
         (Some(number), _) => Ok(Subject::Number(number)),
-        (None, Some(name)) if name.starts_with("Patient/") => Ok(Subject::Reference(name.into_owned())),
+        (None, Some(name)) if name.starts_with("Patient/") => {
+            Ok(Subject::Reference(name.into_owned()))
+        }
         // Why: outside its Bundle a URN names nobody; the token decides.
         (None, _) => Ok(Subject::Unnamed),
     }
