@@ -2,8 +2,14 @@
 
 pub mod ask;
 pub mod caller;
+mod cedar;
 mod decide;
 pub mod facts;
+mod monitor;
+mod practice;
+mod release;
+pub mod rules;
+mod staff;
 pub mod verdict;
 pub mod words;
 
@@ -12,12 +18,20 @@ pub use ask::{
     Withdraw,
 };
 pub use caller::{Caller, RecordScope, RelationClaim, Scope, Token};
+pub use decide::decide;
 pub use facts::{
     AdminFacts, Agreement, DepositFacts, Fact, FactsFacts, Holder, PatientFacts, PatientStanding,
     PractitionerFacts, RecordFacts, Relationship, Standing, Strength, TokenFacts, Why,
 };
+pub use rules::{LoadError, Rules};
 pub use verdict::{Account, Decision, Grant, Outcome, Permitted, Reason, Refusal, Verdict};
 pub use words::{
     Category, ClientId, ClientRole, Label, NhsNumber, Ods, PractitionerId, Purpose, RecordId,
     RelationKind, Role, WordError,
 };
+
+#[cfg(test)]
+extern crate self as policy;
+#[cfg(test)]
+#[path = "../tests/world/mod.rs"]
+mod world;

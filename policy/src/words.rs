@@ -332,7 +332,7 @@ impl TryFrom<&str> for NhsNumber {
             .zip((1..=10).rev())
             .map(|(digit, weight)| u32::from(digit - b'0') * weight)
             .sum();
-        if sum % 11 == 0 {
+        if sum.is_multiple_of(11) {
             Ok(NhsNumber(digits))
         } else {
             Err(wrong("check digit by modulus 11"))
@@ -385,6 +385,13 @@ identifier! {
     /// An organisation's ODS code: one leaf organisation, never "the NHS".
     Ods, "ODS code", (3..=8), "3 to 8 of A-Z 0-9",
     |b| b.is_ascii_uppercase() || b.is_ascii_digit()
+}
+
+impl Ods {
+    /// A code that no organisation has: it stands for a practice nobody knows.
+    pub(crate) fn nowhere() -> Ods {
+        Ods("NOWHERE0".to_owned())
+    }
 }
 
 identifier! {
