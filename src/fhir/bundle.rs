@@ -16,6 +16,9 @@ use bytes::Bytes;
 use policy::words::Label;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+/// A collection may say this many different things under one name. Why a limit: each is compared with all.
+const BEARERS_MAX: usize = 8;
+
 /// Reads a Bundle whose JSON is sound.
 pub(super) fn bundle(
     body: &Bytes,
@@ -177,7 +180,7 @@ impl Reader<'_> {
             self.names.insert(name.clone(), vec![next]);
             return Ok(Claimed::As(Some(name.id.clone())));
         };
-        if self.kind != BundleKind::Collection {
+        if self.kind != BundleKind::Collection || bearers.len() >= BEARERS_MAX {
             return Err(Violation::new(format!("{path}.id"), Rule::DuplicateName));
         }
         if bearers

@@ -13,6 +13,7 @@
 
 use super::card::Card;
 use super::card_bytes::CARD_BYTES_MAX;
+use super::consent::read_consent;
 use super::deposit::{Batch, DepositError, Form, Rule, read_deposit};
 use super::json::{Document, JsonRule};
 use super::outcome::OperationOutcome;
@@ -336,6 +337,28 @@ fn the_specifications_examples_and_other_programmes() {
         .zip([(71, 1), (45, 35), (58, 70), (72, 14)])
     {
         assert!(found.is_none_or(|found| found == counted), "{counts:?}");
+    }
+}
+
+#[test]
+fn consents_that_are_no_objection_are_refused_with_a_reason() {
+    for (folder, name) in [
+        ("fhir-spec-r4", "consent-example.json"),
+        (
+            "uk-core-r4/json",
+            "UKCore-Consent-ForInformationAccess-Example.json",
+        ),
+    ] {
+        let Some(files) = files(folder) else { continue };
+        let (_, body) = files.iter().find(|(file, _)| file == name).unwrap();
+        let error = read_consent(body, FhirVersion::R4).unwrap_err();
+        eprintln!("{name}: {error}");
+        assert_eq!(error.status(), 422);
+        assert!(
+            OperationOutcome::from(&error)
+                .to_json()
+                .contains("an objection denies")
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Strict on JSON, lenient on FHIR: a fifth of real exports fail the models, and payloads are opaque. Only
 //! what decides where a record goes is checked. A failure names member and rule; nothing of a deposit that
-//! fails is kept. No text of the body stands in an error.
+//! fails is kept. No value of the body stands in an error.
 
 use super::bundle::bundle;
 use super::card::Card;
@@ -140,7 +140,9 @@ pub enum Rule {
     FullUrl,
     #[error("a fullUrl stands once in a Bundle")]
     DuplicateFullUrl,
-    #[error("a TYPE/ID stands once in a Bundle")]
+    #[error(
+        "a TYPE/ID stands once in a Bundle (in a collection, at most 8 times with different content)"
+    )]
     DuplicateName,
     #[error("a Bundle has one Patient")]
     TwoPatients,

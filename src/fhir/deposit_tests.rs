@@ -450,6 +450,10 @@ fn a_collection_that_repeats_itself_loses_nothing() {
         ]
     );
     assert_eq!(batch.entries, 7);
+    let many: Vec<String> = (0..9).map(|n| place(&n.to_string(), "1")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(post(collection(&many[..8])).unwrap().items.len(), 8);
+    assert_eq!(broken(post(collection(&many))).1, Rule::DuplicateName);
 }
 
 #[test]

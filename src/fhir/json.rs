@@ -2,8 +2,8 @@
 //!
 //! What is read is never copied: a [`Value`] is a span of the received text, so a record can be kept byte
 //! for byte. Nothing is guessed or repaired: no byte order mark, no duplicate member names, no lone
-//! surrogates, nothing after the value. A failure names line, column, path and the rule that was broken;
-//! it never repeats what the text said.
+//! surrogates, nothing after the value. Numbers keep their text, so none is too large and none is rounded.
+//! A failure names line, column, path and rule; of the text it repeats member names only.
 
 use super::json_reader::{Node, Reader, unescape};
 use std::borrow::Cow;
