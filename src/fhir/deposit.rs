@@ -7,7 +7,7 @@
 
 use super::bundle::bundle;
 use super::card::Card;
-use super::json::{Document, JsonError, JsonRule, Kind, Value};
+use super::json::{Document, JsonError, Kind, Value};
 use super::resource::{FhirId, FhirVersion, Name, ResourceType};
 use super::subject::{self, PatientEntry, Subject};
 use bytes::Bytes;
@@ -202,10 +202,8 @@ impl DepositError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Json(error) => match error.rule {
-                JsonRule::Size | JsonRule::Values => 413,
-                _ => 400,
-            },
+            Self::Json(error) if error.rule.is_size() => 413,
+            Self::Json(_) => 400,
             Self::Invalid(_) => 422,
         }
     }

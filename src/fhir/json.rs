@@ -70,6 +70,14 @@ pub enum JsonRule {
     Trailing,
 }
 
+impl JsonRule {
+    /// Whether the text is too large rather than wrong.
+    #[must_use]
+    pub fn is_size(self) -> bool {
+        matches!(self, Self::Size | Self::Values)
+    }
+}
+
 /// Where a text breaks which rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError {

@@ -147,7 +147,20 @@ impl From<&Violation> for OperationOutcome {
                 IssueCode::NotSupported
             }
             Rule::NhsNumber | Rule::Id | Rule::Reference => IssueCode::Value,
-            _ => IssueCode::Invalid,
+            Rule::NotAnObject
+            | Rule::ResourceType
+            | Rule::OtherType
+            | Rule::BundlePut
+            | Rule::NotABundle
+            | Rule::Entries
+            | Rule::NoResource
+            | Rule::Method
+            | Rule::RequestUrl
+            | Rule::OtherId
+            | Rule::FullUrl
+            | Rule::OtherPatient
+            | Rule::Unlinked
+            | Rule::TwoNumbers => IssueCode::Invalid,
         };
         Self::error(code, violation.rule.to_string()).at(&violation.path)
     }
@@ -157,10 +170,12 @@ impl From<&DepositError> for OperationOutcome {
     fn from(error: &DepositError) -> Self {
         match error {
             DepositError::Json(json) => {
-                let code = match json.rule {
-                    JsonRule::Size | JsonRule::Values => IssueCode::TooLong,
-                    JsonRule::Duplicate => IssueCode::Duplicate,
-                    _ => IssueCode::Structure,
+                let code = if json.rule.is_size() {
+                    IssueCode::TooLong
+                } else if json.rule == JsonRule::Duplicate {
+                    IssueCode::Duplicate
+                } else {
+                    IssueCode::Structure
                 };
                 Self::error(
                     code,
