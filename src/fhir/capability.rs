@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// What the statement says of this running gateway.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct Identity<'a> {
     /// The gateway's URL, without a slash at its end.
     pub url: &'a str,
     /// The version of the program.
@@ -58,8 +58,8 @@ const LISTED: [&str; 34] = [
 
 /// The CapabilityStatement.
 #[must_use]
-pub fn capability_statement(place: &Place<'_>) -> Value {
-    let Place { url, version, date } = place;
+pub fn capability_statement(identity: &Identity<'_>) -> Value {
+    let Identity { url, version, date } = identity;
     json!({
         "resourceType": "CapabilityStatement",
         "id": "sallyport",
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_statement_promises_what_the_reader_does() {
-        let statement = capability_statement(&Place {
+        let statement = capability_statement(&Identity {
             url: "https://gateway.example",
             version: "0.1.0",
             date: "2026-01-01",

@@ -245,12 +245,6 @@ impl<'d> Value<'d> {
         })
     }
 
-    /// Whether it is the string `other`.
-    #[must_use]
-    pub fn is_text(self, other: &str) -> bool {
-        self.text().is_some_and(|text| text == other)
-    }
-
     /// An object's members in their order; nothing if it is not an object.
     pub fn members(self) -> impl Iterator<Item = (Cow<'d, str>, Value<'d>)> {
         let node = self.node();
