@@ -88,6 +88,6 @@ pub use receive::{OpenTicketError, Ticket, TicketEntry, open_ticket};
 pub use record::{OpenRecordError, RECORD_TEXT_BYTES_MAX, open_record};
 pub use root::{PASSPHRASE_BYTES_MIN, RootError, RootKey};
 pub use sealed::{NotSealed, OpenError, Plaintext, Sealed};
-pub use secret::random;
+pub use secret::{random, random_array, random_id};
 pub use sign::{ClientKey, NoteSigner, Signer, VerifyError, verify_ed25519, verify_jws_es256};
 pub use ticket::{TICKET_KEYS_MAX, TicketClaims, TicketError, TicketKey, seal_ticket};

@@ -64,10 +64,18 @@ pub fn random(out: &mut [u8]) {
 }
 
 /// An array of fresh random bytes.
-pub(crate) fn random_array<const N: usize>() -> [u8; N] {
+#[must_use]
+pub fn random_array<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     random(&mut bytes);
     bytes
+}
+
+/// A fresh identifier nobody can guess: 128 random bits, base64url.
+#[must_use]
+pub fn random_id() -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_array::<16>())
 }
 
 /// Ends the process where going on could only mean a weak key or a wrong ciphertext.

@@ -7,7 +7,7 @@
 use crate::caller::{Caller, Scope};
 use crate::decide::Weigh;
 use crate::facts::{AdminFacts, DepositFacts, FactsFacts, PatientFacts, TokenFacts};
-use crate::verdict::Permitted;
+use crate::verdict::Page;
 use crate::words::{NhsNumber, Ods};
 
 /// How long an access token lives; the decision to issue one is made about a token of this life.
@@ -61,6 +61,10 @@ pub struct IssueToken {
 pub struct Read {
     /// Which of them.
     pub selection: Selection,
+    /// The patient that the request names, where it names one: another than the token's refuses.
+    pub patient: Option<NhsNumber>,
+    /// How many of them at most; a grant says whether there are more.
+    pub limit: usize,
 }
 
 /// Which of a patient's records.
@@ -166,7 +170,7 @@ impl Act for IssueToken {
 
 impl Act for Read {
     type Facts = PatientFacts;
-    type Granted = Vec<Permitted>;
+    type Granted = Page;
     const PERMITTED: &'static str = "record.release";
     const REFUSED: &'static str = "record.refuse";
 }

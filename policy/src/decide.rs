@@ -6,6 +6,7 @@
 
 use cedar_policy::Decision as Cedar;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::ask::{Act, Ask};
 use crate::caller::{Caller, Scope};
@@ -60,6 +61,7 @@ pub(crate) struct Entry {
     pub(crate) object: Map<String, Value>,
     pub(crate) context: Map<String, Value>,
     pub(crate) emergency: bool,
+    pub(crate) detail: Vec<String>,
 }
 
 impl Entry {
@@ -93,7 +95,16 @@ impl Entry {
             object: Value::Object(self.object),
             context: Value::Object(self.context),
             emergency: self.emergency,
+            detail: self.detail.into_iter().map(Value::from).collect(),
         }
+    }
+
+    /// Names records by count and digest, so that a receipt for many is no longer than for one; the names
+    /// themselves stand in the sealed body, and the digest binds them.
+    pub(crate) fn list(&mut self, names: Vec<String>) {
+        let digest = hex(&Sha256::digest(names.join("\n")));
+        self.name("records", json!({ "count": names.len(), "sha256": digest }));
+        self.detail = names;
     }
 
     /// Why so bare: a refusal opens the actor to its caller, and must not tell what the directory

@@ -44,7 +44,7 @@ pub use facts::{
     PractitionerFacts, RecordFacts, Relationship, Standing, Strength, TokenFacts, Why,
 };
 pub use rules::{LoadError, Rules};
-pub use verdict::{Account, Decision, Grant, Outcome, Permitted, Reason, Refusal, Verdict};
+pub use verdict::{Account, Decision, Grant, Outcome, Page, Permitted, Reason, Refusal, Verdict};
 pub use words::{
     Category, ClientId, ClientRole, Label, NhsNumber, Ods, PractitionerId, Purpose, RecordId,
     RelationKind, Role, WordError,

@@ -37,12 +37,7 @@ impl Weigh for Deposit {
             patient: Some(&act.patient),
         };
         let mut entry = doing.entry();
-        let names: Vec<Value> = act
-            .records
-            .iter()
-            .map(|name| name.as_str().into())
-            .collect();
-        entry.name("records", names);
+        entry.list(act.records.clone());
         entry.name("digest", hex(&act.digest));
         let outcome = under_token(rules, ask.caller(), &doing, facts);
         Weighed { outcome, entry }

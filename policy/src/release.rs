@@ -20,7 +20,7 @@ use crate::facts::{
     Fact, Holder, PatientFacts, PractitionerFacts, Relationship, Strength, TokenFacts, Why,
 };
 use crate::rules::Rules;
-use crate::verdict::{Permitted, Reason};
+use crate::verdict::{Page, Permitted, Reason};
 use crate::words::{Category, Label, Ods, Purpose, Role};
 
 mod candidates;
@@ -36,7 +36,7 @@ type Ruling = Result<Reason, Reason>;
 type RequestKey = (usize, Option<usize>, Option<Category>);
 
 impl Weigh for Read {
-    fn weigh(rules: &Rules, ask: &Ask<Read>, facts: &PatientFacts) -> Weighed<Vec<Permitted>> {
+    fn weigh(rules: &Rules, ask: &Ask<Read>, facts: &PatientFacts) -> Weighed<Page> {
         let mut entry = Entry::default();
         match &ask.act().selection {
             Selection::One { name } => entry.name("name", name.as_str()),
@@ -57,10 +57,22 @@ impl Weigh for Read {
         let categories = categories(scope);
         let life = ("read", token.expires_ms);
         let mut inquiry = Inquiry::new(rules, ask.caller(), scope, &categories, life, facts);
-        let outcome = inquiry.release(&ask.act().selection);
+        let act = ask.act();
+        let mut outcome = inquiry.release(&act.selection, act.limit);
+        // Why only now: another patient costs what the token's own costs.
+        if act
+            .patient
+            .as_ref()
+            .is_some_and(|named| *named != scope.patient)
+        {
+            outcome = Err(Reason::new(
+                "never-another-patient",
+                "A token opens one patient's records and no other's.",
+            ));
+        }
         if let Ok((granted, _)) = &outcome {
             entry.say("evidence", inquiry.evidence());
-            inquiry.list(granted, &mut entry);
+            inquiry.list(&granted.records, &mut entry);
         }
         Weighed { outcome, entry }
     }
@@ -222,16 +234,23 @@ impl<'a> Inquiry<'a> {
     }
 
     /// The records that are permitted; where none is, whether the answer is "none" or a refusal.
-    fn release(&mut self, selection: &Selection) -> Result<(Vec<Permitted>, Reason), Reason> {
-        let mut permitted = Vec::new();
+    fn release(&mut self, selection: &Selection, limit: usize) -> Result<(Page, Reason), Reason> {
+        let mut page = Page {
+            records: Vec::new(),
+            more: false,
+        };
         let mut reason = None;
         let mut refusal = None;
         for (at, holder) in self.holders.clone().into_iter().enumerate() {
             for record in &holder.records {
                 match self.ruling(at, record.category, &record.labels) {
+                    Ok(_) if page.records.len() >= limit => {
+                        page.more = true;
+                        break;
+                    }
                     Ok(rule) => {
                         reason.get_or_insert(rule);
-                        permitted.push(Permitted {
+                        page.records.push(Permitted {
                             practice: holder.practice.clone(),
                             id: record.id,
                             version: record.version,
@@ -244,7 +263,7 @@ impl<'a> Inquiry<'a> {
             }
         }
         if let Some(reason) = reason {
-            return Ok((permitted, reason));
+            return Ok((page, reason));
         }
         match (selection, refusal) {
             (Selection::One { .. }, Some(reason)) => Err(reason),
@@ -255,7 +274,7 @@ impl<'a> Inquiry<'a> {
             }),
             // With nothing found and with everything withheld the answer is the same: none.
             (Selection::Search { .. } | Selection::Everything, _) => {
-                self.any_baseline().map(|reason| (permitted, reason))
+                self.any_baseline().map(|reason| (page, reason))
             }
         }
     }
@@ -383,16 +402,13 @@ impl<'a> Inquiry<'a> {
 
     /// Names the granted records. Nothing here may tell whether others were withheld.
     fn list(&self, granted: &[Permitted], entry: &mut Entry) {
-        let records: Vec<Value> = granted
-            .iter()
-            .map(|record| format!("{}.{}", record.id, record.version).into())
-            .collect();
+        let kid = |record: &Permitted| format!("{}.{}", record.id, record.version);
+        entry.list(granted.iter().map(kid).collect());
         let practices: BTreeSet<&str> = granted
             .iter()
             .map(|record| record.practice.as_str())
             .collect();
         let practices: Vec<Value> = practices.into_iter().map(Value::from).collect();
-        entry.name("records", records);
         entry.say("practices", practices);
     }
 }

@@ -145,6 +145,15 @@ pub struct Permitted {
     pub version: u32,
 }
 
+/// The records that a grant names: a page of those that are permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// These, in the order of the facts.
+    pub records: Vec<Permitted>,
+    /// Whether more would be permitted after the last of them.
+    pub more: bool,
+}
+
 /// Which of the two verdicts an account is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -186,6 +195,8 @@ pub struct Account {
     pub context: Value,
     /// Whether an emergency was declared.
     pub emergency: bool,
+    /// The list behind a digest that `object` commits to, for the sealed body alone.
+    pub detail: Value,
 }
 
 /// A [`Grant`] or a [`Refusal`], and nothing else: what the ledger can record. Sealed.

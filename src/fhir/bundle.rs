@@ -119,7 +119,9 @@ impl Reader<'_> {
             }
             self.patient = Some(patient);
         }
-        self.claims.extend(subject::claims(resource, &inner)?);
+        let claims = subject::claims(resource, &inner)?;
+        let is_about_patient = kind.is("Patient") || !claims.is_empty();
+        self.claims.extend(claims);
         let card = Card::read(
             resource,
             kind.clone(),
@@ -135,6 +137,7 @@ impl Reader<'_> {
             text,
             card,
             method,
+            is_about_patient,
         });
         Ok(())
     }

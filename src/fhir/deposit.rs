@@ -89,6 +89,9 @@ pub struct Item {
     pub card: Card,
     /// What the entry asks for.
     pub method: Method,
+    /// Whether it says itself whom it is about; if not (an Organization, a Medication), it is of whichever
+    /// patient it came with, and may come with several.
+    pub is_about_patient: bool,
 }
 
 impl Item {
@@ -307,6 +310,7 @@ fn single(
         text: body.clone(),
         card,
         method: Method::Put,
+        is_about_patient: patient.is_some() || !claims.is_empty(),
     };
     Ok(Batch {
         version,

@@ -16,6 +16,8 @@ pub struct Fixture {
     pub body: &'static [u8],
     /// The patient's test NHS number.
     pub nhs: &'static str,
+    /// A record in it that carries a sensitivity label, by its name.
+    pub sensitive: Option<&'static str>,
 }
 
 const SMALL_SET: [Fixture; 4] = [
@@ -24,24 +26,28 @@ const SMALL_SET: [Fixture; 4] = [
         version: FhirVersion::R4,
         body: include_bytes!("../../tests/fixtures/r4/hale.json"),
         nhs: "9990000018",
+        sensitive: None,
     },
     Fixture {
         name: "quill",
         version: FhirVersion::R4,
         body: include_bytes!("../../tests/fixtures/r4/quill.json"),
         nhs: "9990000026",
+        sensitive: Some("Condition/quill-cond-3"),
     },
     Fixture {
         name: "ferreira",
         version: FhirVersion::R4,
         body: include_bytes!("../../tests/fixtures/r4/ferreira.json"),
         nhs: "9990000034",
+        sensitive: None,
     },
     Fixture {
         name: "tanqueray",
         version: FhirVersion::Stu3,
         body: include_bytes!("../../tests/fixtures/stu3/tanqueray.json"),
         nhs: "9990000042",
+        sensitive: None,
     },
 ];
 

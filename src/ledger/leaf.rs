@@ -174,6 +174,8 @@ impl Draft {
             commitments.insert((*name).to_owned(), encoded(&hash));
             plain.insert((*name).to_owned(), value.clone());
         }
+        // The names that the object's digest stands for: bound by it, and in the body alone.
+        plain.insert("detail".to_owned(), account.detail.clone());
         let body = seal.seal_body(nonce, canonical(&Value::Object(plain))?.as_bytes());
         if body.len() > BODY_BYTES_MAX {
             return Err(RecordError::TooLarge);
