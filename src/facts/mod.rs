@@ -1,0 +1,616 @@
+//! What a decision may look at: statements of practices and of the operator, each `Known` or `Unknown`.
+//!
+//! Each owner's statements carry a sequence, a count and a keyed digest, and the ledger holds the last of
+//! them: a row deleted or restored behind the gateway's back makes that owner's facts `Unknown(Anchor)`,
+//! which refuses. A change is written as pending, then recorded in the ledger, then applied; on opening, the
+//! ledger says which of the two a crash left behind. Nothing is decided here.
+
+mod anchor;
+mod register;
+mod statement;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use policy::facts::{
+    Agreement, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts, Relationship,
+    Standing, Why,
+};
+use policy::words::{ClientId, NhsNumber, Ods, PractitionerId, Purpose};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+pub use anchor::{Anchor, AnchorError};
+pub use register::{Register, Registered};
+pub use statement::{
+    Acceptance, AgreementRow, Client, OPERATOR, Objection, Organisation, Practitioner,
+    Registration, RelationshipRow, Statement, StatementError, Tags,
+};
+pub(crate) use statement::{category, fixed, number, ods, relation};
+
+use crate::store::{Expect, Store, StoreError, Table, Write, WriteSet};
+use statement::{Kind, prefix};
+
+/// How rows are closed, opened and marked; the vault lends it, so that no key is seen here.
+pub trait Seals: Tags {
+    /// Seals a row's text, bound to the row's key.
+    fn close(&self, key: &[u8], plain: &[u8]) -> Vec<u8>;
+    /// Opens it again; `None` if it is not what was sealed for this key.
+    fn open(&self, key: &[u8], closed: &[u8]) -> Option<Vec<u8>>;
+    /// HMAC-SHA-256 of key and value: one summand of an owner's digest.
+    fn mark(&self, key: &[u8], value: &[u8]) -> [u8; 32];
+}
+
+/// Rows read at once when everything is read.
+const SCAN_ROWS: usize = 1000;
+/// A pending change is kept in pieces of this many bytes: the store takes small values only.
+const PENDING_BYTES: usize = 3 * 1024;
+
+/// The facts of this gateway.
+pub struct Facts {
+    store: Arc<dyn Store>,
+    seals: Arc<dyn Seals>,
+    anchors: RwLock<BTreeMap<String, Result<Anchor, Why>>>,
+    register: RwLock<Arc<Register>>,
+    changing: Arc<Mutex<()>>,
+}
+
+/// Why facts could not be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    /// The store failed.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// A statement does not parse.
+    #[error("statement: {0}")]
+    Statement(#[from] StatementError),
+    /// A statement's owner is not the one whose change this is.
+    #[error("a statement of {0} cannot be made by another")]
+    Owner(String),
+    /// The owner's rows do not match the ledger; nothing may be added to them.
+    #[error("the facts of {0} do not match the ledger")]
+    Broken(String),
+}
+
+/// One statement made or withdrawn.
+pub enum Change {
+    /// Makes it, or replaces the one with the same key.
+    Put(Statement),
+    /// Takes it back.
+    Remove(Statement),
+}
+
+/// A change that is ready: what it will write, and the anchor to record first.
+pub struct Prepared {
+    owner: String,
+    anchor: Anchor,
+    writes: Vec<Write>,
+    directory: Vec<Change>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Prepared {
+    /// What the ledger must say before this change may be applied.
+    #[must_use]
+    pub fn anchor(&self) -> (&str, &Anchor) {
+        (&self.owner, &self.anchor)
+    }
+}
+
+impl Facts {
+    /// Opens the facts and holds them against the anchors that the ledger gives.
+    ///
+    /// # Errors
+    /// Only the store's; an owner whose rows do not match is kept as `Unknown`, not an error.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        seals: Arc<dyn Seals>,
+        anchored: &BTreeMap<String, Anchor>,
+    ) -> Result<Self, FactsError> {
+        let facts = Self {
+            store,
+            seals,
+            anchors: RwLock::new(BTreeMap::new()),
+            register: RwLock::new(Arc::new(Register::default())),
+            changing: Arc::new(Mutex::new(())),
+        };
+        facts.settle(anchored).await?;
+        let (found, register) = facts.count().await?;
+        let owners: BTreeSet<&String> = found.keys().chain(anchored.keys()).collect();
+        let judge = |owner: &String| {
+            let state = match (
+                found.get(owner).and_then(Option::as_ref),
+                anchored.get(owner),
+            ) {
+                (Some(have), Some(want)) if have.matches(want) => Ok(want.clone()),
+                (None, Some(want)) if want.is_empty() => Ok(want.clone()),
+                (_, None) | (None | Some(_), Some(_)) => Err(Why::Anchor),
+            };
+            (owner.clone(), state)
+        };
+        let states: BTreeMap<_, _> = owners.into_iter().map(judge).collect();
+        for (owner, _) in states.iter().filter(|(_, state)| state.is_err()) {
+            tracing::error!(
+                owner,
+                "facts do not match the ledger: unknown until restated"
+            );
+        }
+        *facts
+            .anchors
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = states;
+        *facts
+            .register
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(register);
+        Ok(facts)
+    }
+
+    /// Finishes or drops what a crash left pending: the ledger says which.
+    async fn settle(&self, anchored: &BTreeMap<String, Anchor>) -> Result<(), FactsError> {
+        let rows = self
+            .store
+            .scan(Table::Meta, b"pending/".to_vec(), None, usize::MAX)
+            .await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut writes: Vec<Write> = rows
+            .iter()
+            .map(|row| remove(Table::Meta, row.key.clone()))
+            .collect();
+        let pieces: Vec<Vec<u8>> = rows
+            .iter()
+            .filter_map(|row| self.seals.open(&row.key, &row.value))
+            .collect();
+        match anchor::Pending::from_pieces(&pieces) {
+            Some(pending) if anchored.get(&pending.owner) == Some(&pending.anchor) => {
+                tracing::warn!(
+                    owner = pending.owner,
+                    "finishing a change of facts that the ledger already holds"
+                );
+                writes.extend(pending.writes.into_iter().map(|(key, value)| Write {
+                    table: Table::Facts,
+                    key,
+                    value,
+                    expect: Expect::Any,
+                }));
+            }
+            Some(_) | None => tracing::warn!("dropping a change of facts that was never recorded"),
+        }
+        self.store
+            .commit(WriteSet {
+                writes,
+                token: None,
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn count(&self) -> Result<(BTreeMap<String, Option<Anchor>>, Register), FactsError> {
+        let mut found: BTreeMap<String, Option<Anchor>> = BTreeMap::new();
+        let mut register = Register::default();
+        let mut after = None;
+        loop {
+            let rows = self
+                .store
+                .scan(Table::Facts, Vec::new(), after, SCAN_ROWS)
+                .await?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.key.clone());
+            for row in rows {
+                let Some((owner, statement)) = self.read(&row.key, &row.value) else {
+                    // Why: an unreadable row belongs to somebody; whoever it was no longer adds up.
+                    tracing::error!("a row of facts does not open");
+                    continue;
+                };
+                let anchor = found.entry(owner).or_insert_with(|| Some(Anchor::empty()));
+                if let Some(anchor) = anchor {
+                    anchor.add(&self.seals.mark(&row.key, &row.value));
+                }
+                register.put(&statement);
+            }
+        }
+        Ok((found, register))
+    }
+
+    /// A stored value is the owner's name and the sealed statement.
+    fn read(&self, key: &[u8], value: &[u8]) -> Option<(String, Statement)> {
+        let (length, rest) = value.split_first()?;
+        let (owner, closed) = rest.split_at_checked(usize::from(*length))?;
+        let owner = std::str::from_utf8(owner).ok()?;
+        let statement: Statement = serde_json::from_slice(&self.seals.open(key, closed)?).ok()?;
+        (statement.owner() == owner && statement.key(self.seals.as_ref()) == key)
+            .then(|| (owner.to_owned(), statement))
+    }
+
+    fn value(&self, key: &[u8], statement: &Statement) -> Vec<u8> {
+        let owner = statement.owner().as_bytes();
+        let text = serde_json::to_vec(statement).unwrap_or_default();
+        let mut value = vec![u8::try_from(owner.len()).unwrap_or(u8::MAX)];
+        value.extend_from_slice(owner);
+        value.extend(self.seals.close(key, &text));
+        value
+    }
+
+    fn soundness(&self, owner: &str) -> Result<Anchor, Why> {
+        let anchors = self.anchors.read().unwrap_or_else(PoisonError::into_inner);
+        anchors
+            .get(owner)
+            .cloned()
+            .unwrap_or_else(|| Ok(Anchor::empty()))
+    }
+
+    /// Makes a change ready, and takes the turn: changes are made one at a time.
+    ///
+    /// # Errors
+    /// A statement that does not parse or has another owner; an owner whose facts do not match the ledger.
+    pub async fn prepare(&self, owner: &str, changes: Vec<Change>) -> Result<Prepared, FactsError> {
+        let turn = Arc::clone(&self.changing).lock_owned().await;
+        let mut anchor = self
+            .soundness(owner)
+            .map_err(|_| FactsError::Broken(owner.to_owned()))?;
+        let mut latest: BTreeMap<Vec<u8>, &Change> = BTreeMap::new();
+        for change in &changes {
+            let (Change::Put(statement) | Change::Remove(statement)) = change;
+            statement.check()?;
+            if statement.owner() != owner {
+                return Err(FactsError::Owner(statement.owner().to_owned()));
+            }
+            latest.insert(statement.key(self.seals.as_ref()), change);
+        }
+        let keys: Vec<Vec<u8>> = latest.keys().cloned().collect();
+        let standing = self.store.get_many(Table::Facts, keys).await?;
+        let mut writes = Vec::with_capacity(latest.len());
+        for ((key, change), old) in latest.into_iter().zip(standing) {
+            if let Some(old) = old {
+                anchor.subtract(&self.seals.mark(&key, &old.value));
+            }
+            let value = match change {
+                Change::Put(statement) => Some(self.value(&key, statement)),
+                Change::Remove(_) => None,
+            };
+            if let Some(value) = &value {
+                anchor.add(&self.seals.mark(&key, value));
+            }
+            writes.push(Write {
+                table: Table::Facts,
+                key,
+                value,
+                expect: Expect::Any,
+            });
+        }
+        anchor.seq += 1;
+        let directory = if owner == OPERATOR {
+            changes
+        } else {
+            Vec::new()
+        };
+        Ok(Prepared {
+            owner: owner.to_owned(),
+            anchor,
+            writes,
+            directory,
+            _turn: turn,
+        })
+    }
+
+    /// Writes the change as pending, so that a crash after the ledger's entry can finish it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pend(&self, prepared: &Prepared) -> Result<(), FactsError> {
+        let mut writes = self.pending_removals().await?;
+        let rows = prepared
+            .writes
+            .iter()
+            .map(|w| (w.key.clone(), w.value.clone()))
+            .collect();
+        let pending = anchor::Pending {
+            owner: prepared.owner.clone(),
+            anchor: prepared.anchor.clone(),
+            writes: rows,
+        };
+        for (index, piece) in pending.to_pieces(PENDING_BYTES).into_iter().enumerate() {
+            let key = format!("pending/{index:08}").into_bytes();
+            let value = self.seals.close(&key, &piece);
+            writes.retain(|write| write.key != key);
+            writes.push(Write {
+                table: Table::Meta,
+                key,
+                value: Some(value),
+                expect: Expect::Any,
+            });
+        }
+        self.store
+            .commit(WriteSet {
+                writes,
+                token: None,
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn pending_removals(&self) -> Result<Vec<Write>, StoreError> {
+        let rows = self
+            .store
+            .scan(Table::Meta, b"pending/".to_vec(), None, usize::MAX)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| remove(Table::Meta, row.key))
+            .collect())
+    }
+
+    /// Applies a change that the ledger now holds, together with whatever else belongs to the same act.
+    ///
+    /// # Errors
+    /// The store's; the change is then finished at the next opening.
+    pub async fn apply(&self, prepared: Prepared, others: Vec<Write>) -> Result<(), FactsError> {
+        let mut writes = self.pending_removals().await?;
+        writes.extend(prepared.writes);
+        writes.extend(others);
+        self.store
+            .commit(WriteSet {
+                writes,
+                token: None,
+            })
+            .await?;
+        let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
+        anchors.insert(prepared.owner, Ok(prepared.anchor));
+        if !prepared.directory.is_empty() {
+            let mut register = self
+                .register
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut next = Register::clone(&register);
+            for change in &prepared.directory {
+                match change {
+                    Change::Put(statement) => next.put(statement),
+                    Change::Remove(statement) => next.remove(statement),
+                }
+            }
+            *register = Arc::new(next);
+        }
+        Ok(())
+    }
+
+    /// The directory as it stands. `Unknown` if it does not match the ledger.
+    pub fn register(&self) -> Fact<Arc<Register>> {
+        match self.soundness(OPERATOR) {
+            Ok(_) => Fact::Known(Arc::clone(
+                &self.register.read().unwrap_or_else(PoisonError::into_inner),
+            )),
+            Err(why) => Fact::Unknown(why),
+        }
+    }
+
+    async fn rows(&self, kind: Kind, parts: &[&[u8]]) -> Result<Vec<Fact<Statement>>, StoreError> {
+        let rows = self
+            .store
+            .scan(Table::Facts, prefix(kind, parts), None, usize::MAX)
+            .await?;
+        let read = |row: crate::store::Row| match self.read(&row.key, &row.value) {
+            None => Fact::Unknown(Why::Store),
+            Some((owner, statement)) => match self.soundness(&owner) {
+                Ok(_) => Fact::Known(statement),
+                Err(why) => Fact::Unknown(why),
+            },
+        };
+        Ok(rows.into_iter().map(read).collect())
+    }
+
+    /// What may be looked at when `client` asks for `patient` on behalf of `practitioner`; `keepers` are the
+    /// practices whose records of this patient stand in the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn about(&self, question: Question<'_>) -> Result<PatientFacts, StoreError> {
+        let tag = self.seals.tag("patient", question.patient.as_str());
+        let asking = fixed(question.organisation.as_str());
+        let registrations = self.rows(Kind::Registration, &[&tag]).await?;
+        let (patient, mut practices) = registered(registrations);
+        practices.extend(question.keepers.iter().cloned());
+        let objections = objected(self.rows(Kind::Objection, &[&tag]).await?);
+        let relationships = related(self.rows(Kind::Relationship, &[&tag, &asking]).await?);
+        let unsound = practices
+            .iter()
+            .find_map(|practice| self.soundness(practice.as_str()).err());
+        let mut holders = Vec::with_capacity(practices.len());
+        for practice in practices {
+            let rows = self
+                .rows(Kind::Agreement, &[&fixed(practice.as_str()), &asking])
+                .await?;
+            let agreements = match self.soundness(practice.as_str()) {
+                Ok(_) => agreed(rows),
+                Err(why) => Fact::Unknown(why),
+            };
+            holders.push(Holder {
+                practice,
+                agreements,
+                records: Vec::new(),
+            });
+        }
+        let register = self.register();
+        Ok(PatientFacts {
+            now_ms: question.now_ms,
+            organisation: standing(&register, question.client, question.organisation),
+            practitioner: practitioner(&register, question.organisation, question.practitioner),
+            patient,
+            // INVARIANT: a practice whose rows do not add up may have lost an objection.
+            objections: unsound.map_or(objections, Fact::Unknown),
+            holders,
+            relationships,
+        })
+    }
+
+    /// Whether organisation and client stand unsuspended in the directory.
+    pub fn standing(&self, client: &ClientId, organisation: &Ods) -> Fact<Standing> {
+        standing(&self.register(), client, organisation)
+    }
+
+    /// Whether this practice accepted this client.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn accepted(
+        &self,
+        practice: &Ods,
+        client: &ClientId,
+    ) -> Result<Fact<bool>, StoreError> {
+        let tag = self.seals.tag("client", client.as_str());
+        let rows = self
+            .rows(Kind::Acceptance, &[&fixed(practice.as_str()), &tag])
+            .await?;
+        Ok(match rows.into_iter().next() {
+            Some(Fact::Known(_)) => Fact::Known(true),
+            Some(Fact::Unknown(why)) => Fact::Unknown(why),
+            None => match self.soundness(practice.as_str()) {
+                Ok(_) => Fact::Known(false),
+                Err(why) => Fact::Unknown(why),
+            },
+        })
+    }
+
+    /// The practices at which this patient is registered now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn registrations(
+        &self,
+        patient: &NhsNumber,
+    ) -> Result<Fact<BTreeSet<Ods>>, StoreError> {
+        let tag = self.seals.tag("patient", patient.as_str());
+        let mut practices = BTreeSet::new();
+        for row in self.rows(Kind::Registration, &[&tag]).await? {
+            match row {
+                Fact::Known(Statement::Registration(row)) => practices.extend(ods(&row.practice)),
+                Fact::Known(_) => return Ok(Fact::Unknown(Why::Store)),
+                Fact::Unknown(why) => return Ok(Fact::Unknown(why)),
+            }
+        }
+        Ok(Fact::Known(practices))
+    }
+}
+
+/// One question about one patient.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub client: &'a ClientId,
+    /// The organisation it asks for.
+    pub organisation: &'a Ods,
+    /// On behalf of whom.
+    pub practitioner: &'a PractitionerId,
+    /// About whom.
+    pub patient: &'a NhsNumber,
+    /// Practices whose records of this patient stand in the store.
+    pub keepers: &'a BTreeSet<Ods>,
+    /// When, milliseconds.
+    pub now_ms: u64,
+}
+
+fn remove(table: Table, key: Vec<u8>) -> Write {
+    Write {
+        table,
+        key,
+        value: None,
+        expect: Expect::Any,
+    }
+}
+
+fn registered(rows: Vec<Fact<Statement>>) -> (Fact<PatientStanding>, BTreeSet<Ods>) {
+    let mut practices = BTreeSet::new();
+    let mut unknown = None;
+    for row in rows {
+        match row {
+            Fact::Known(Statement::Registration(row)) => match ods(&row.practice) {
+                Ok(practice) => drop(practices.insert(practice)),
+                Err(_) => unknown = Some(Why::Store),
+            },
+            Fact::Known(_) => unknown = Some(Why::Store),
+            Fact::Unknown(why) => unknown = Some(why),
+        }
+    }
+    let standing = match (unknown, practices.len(), practices.first()) {
+        (Some(why), _, _) => Fact::Unknown(why),
+        (None, 1, Some(practice)) => Fact::Known(PatientStanding {
+            practice: practice.clone(),
+        }),
+        (None, 0, _) | (None, _, None) => Fact::Unknown(Why::NeverTold),
+        (None, _, Some(_)) => Fact::Unknown(Why::Contested),
+    };
+    (standing, practices)
+}
+
+fn objected(rows: Vec<Fact<Statement>>) -> Fact<BTreeSet<Purpose>> {
+    let mut purposes = BTreeSet::new();
+    for row in rows {
+        match row {
+            Fact::Known(Statement::Objection(row)) => match row.purposes() {
+                Ok(more) => purposes.extend(more),
+                Err(_) => return Fact::Unknown(Why::Store),
+            },
+            Fact::Known(_) => return Fact::Unknown(Why::Store),
+            Fact::Unknown(why) => return Fact::Unknown(why),
+        }
+    }
+    Fact::Known(purposes)
+}
+
+fn related(rows: Vec<Fact<Statement>>) -> Fact<Vec<Relationship>> {
+    gather(rows, |statement| match statement {
+        Statement::Relationship(row) => row.relationship().ok(),
+        _ => None,
+    })
+}
+
+fn agreed(rows: Vec<Fact<Statement>>) -> Fact<Vec<Agreement>> {
+    gather(rows, |statement| match statement {
+        Statement::Agreement(row) => row.agreement().ok(),
+        _ => None,
+    })
+}
+
+/// All of them or none: one row that cannot be read makes the answer unknown.
+fn gather<T>(rows: Vec<Fact<Statement>>, read: impl Fn(&Statement) -> Option<T>) -> Fact<Vec<T>> {
+    let mut out = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Fact::Known(statement) => match read(&statement) {
+                Some(value) => out.push(value),
+                None => return Fact::Unknown(Why::Store),
+            },
+            Fact::Unknown(why) => return Fact::Unknown(why),
+        }
+    }
+    Fact::Known(out)
+}
+
+fn standing(
+    register: &Fact<Arc<Register>>,
+    client: &ClientId,
+    organisation: &Ods,
+) -> Fact<Standing> {
+    match register {
+        Fact::Unknown(why) => Fact::Unknown(*why),
+        Fact::Known(register) => {
+            match (register.client(client), register.organisation(organisation)) {
+                (Some(client), Some(organisation)) => Fact::Known(Standing {
+                    suspended: client.suspended() || organisation.suspended,
+                }),
+                (None, _) | (_, None) => Fact::Unknown(Why::NeverTold),
+            }
+        }
+    }
+}
+
+fn practitioner(
+    register: &Fact<Arc<Register>>,
+    organisation: &Ods,
+    id: &PractitionerId,
+) -> Fact<PractitionerFacts> {
+    match register {
+        Fact::Unknown(why) => Fact::Unknown(*why),
+        Fact::Known(register) => register.practitioner(organisation, id),
+    }
+}
