@@ -1,0 +1,354 @@
+//! Sealed records, patients' keys and tickets. The vault alone owns the keyring.
+//!
+//! A record is sealed once, when it is filed, and its ciphertext is never opened here again: what a release
+//! makes is a ticket that holds the data keys of the granted records, addressed to one hospital. The vault
+//! never decides; it acts only on what the ledger has recorded.
+
+mod file;
+mod release;
+mod rotate;
+mod row;
+mod shelf;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed};
+use policy::words::{NhsNumber, Ods};
+
+pub use file::{Batch, Filed, Filing, FilingError, fresh_id, repeated};
+pub use release::{Address, Release};
+pub use rotate::{Rotation, RotationError};
+pub use shelf::{Place, Shelf, Wanted};
+
+use crate::facts::{Seals, Tags};
+use crate::store::{BlobStore, Store, StoreError, Table};
+use row::{AUDIT_OWNER, PatientRow, patient_key};
+
+/// The vault of this gateway.
+pub struct Vault {
+    ring: Arc<RwLock<Keyring>>,
+    store: Arc<dyn Store>,
+    blobs: Arc<dyn BlobStore>,
+    issuer: String,
+}
+
+/// Why the vault could not act. None of these says anything to a caller.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The store failed.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// Something stored does not open: a key is missing, or the bytes are not what was sealed.
+    #[error("a stored row or key does not open")]
+    Open,
+    /// A key that is needed is not in the keyring.
+    #[error("no key for {0}")]
+    NoKey(&'static str),
+    /// The receiving hospital has no registered key that a ticket can be addressed to.
+    #[error("the recipient has no usable key")]
+    Recipient,
+}
+
+impl From<OpenError> for VaultError {
+    fn from(_: OpenError) -> Self {
+        Self::Open
+    }
+}
+
+impl From<row::RowError> for VaultError {
+    fn from(_: row::RowError) -> Self {
+        Self::Open
+    }
+}
+
+/// A patient as the store knows one: HMAC(index key, NHS number), 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PatientTag([u8; 16]);
+
+/// What an entry's personal body is sealed under: the patient's audit key, or the gateway's own where no
+/// patient is known. It can seal and tag; it shows no key.
+pub struct Sealer(Under);
+
+enum Under {
+    Patient(AuditKey),
+    Gateway(Arc<RwLock<Keyring>>),
+}
+
+impl crate::ledger::Seals for Sealer {
+    fn tag(&self, nonce: &[u8; 16]) -> [u8; 16] {
+        match &self.0 {
+            Under::Patient(key) => key.tag(nonce),
+            Under::Gateway(ring) => sure(read(ring).audit()).tag(nonce),
+        }
+    }
+
+    fn seal_body(&self, nonce: &[u8; 16], body: &[u8]) -> Vec<u8> {
+        match &self.0 {
+            Under::Patient(key) => key.seal_body(nonce, body),
+            Under::Gateway(ring) => sure(read(ring).audit()).seal_body(nonce, body),
+        }
+    }
+}
+
+/// Lends the facts what they need of the keyring.
+struct RowSeals(Arc<RwLock<Keyring>>);
+
+impl Tags for RowSeals {
+    fn tag(&self, domain: &str, text: &str) -> [u8; 16] {
+        sure(read(&self.0).mac(&Family::Index)).tag16(&[domain.as_bytes(), text.as_bytes()])
+    }
+}
+
+impl Seals for RowSeals {
+    fn close(&self, key: &[u8], plain: &[u8]) -> Vec<u8> {
+        let context = Context::new("sallyport/row/v1").part(key);
+        sure(read(&self.0).active_key(&Family::Facts))
+            .seal(&context, plain)
+            .as_bytes()
+            .to_vec()
+    }
+
+    fn open(&self, key: &[u8], closed: &[u8]) -> Option<Vec<u8>> {
+        let context = Context::new("sallyport/row/v1").part(key);
+        let sealed = Sealed::try_from(closed).ok()?;
+        Some(
+            read(&self.0)
+                .open_with(&Family::Facts, &context, &sealed)
+                .ok()?
+                .as_bytes()
+                .to_vec(),
+        )
+    }
+
+    fn mark(&self, key: &[u8], value: &[u8]) -> [u8; 32] {
+        sure(read(&self.0).mac(&Family::Index)).mac(&[b"mark", key, value])
+    }
+}
+
+/// Lends the store the MAC that stands on every frame and row.
+struct StoreMac(Arc<RwLock<Keyring>>);
+
+impl crate::store::Macs for StoreMac {
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 16] {
+        sure(read(&self.0).mac(&Family::StoreMac)).tag16(parts)
+    }
+}
+
+fn read(ring: &RwLock<Keyring>) -> RwLockReadGuard<'_, Keyring> {
+    ring.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The families of which a gateway has an active key from its first day, and what they are for.
+pub(crate) const FAMILIES: [(Family, &str); 8] = [
+    (Family::Index, "the index"),
+    (Family::Facts, "the facts"),
+    (Family::StoreMac, "the store"),
+    (Family::Audit, "the ledger's bodies"),
+    (Family::TokenSigning, "signing tokens"),
+    (Family::DepositSigning, "signing deposits"),
+    (Family::TicketSigning, "signing tickets"),
+    (Family::LedgerSigning, "signing checkpoints"),
+];
+
+fn is_active(version: &keys::KeyVersion) -> bool {
+    version.state == keys::KeyState::Active
+}
+
+/// A key of [`FAMILIES`].
+fn sure<T>(found: Result<T, NoKey>) -> T {
+    match found {
+        Ok(key) => key,
+        // INVARIANT: `Strongroom::new` saw it, and no key of these families is ever taken away without a
+        // successor. Going on without it could only mean unsealed rows.
+        Err(NoKey) => {
+            tracing::error!("a key is missing that every gateway has; stopping");
+            std::process::abort()
+        }
+    }
+}
+
+/// The keyring before the vault owns it: what the store and the facts borrow at start-up.
+pub struct Strongroom(Arc<RwLock<Keyring>>);
+
+impl Strongroom {
+    /// Takes the keyring; nothing gives it back.
+    ///
+    /// # Errors
+    /// If a key is missing that every gateway has from its first day.
+    pub fn new(ring: Keyring) -> Result<Self, VaultError> {
+        let missing = FAMILIES
+            .iter()
+            .find(|(family, _)| !ring.versions(family).iter().any(is_active));
+        match missing {
+            Some((_, name)) => Err(VaultError::NoKey(name)),
+            None => Ok(Self(Arc::new(RwLock::new(ring)))),
+        }
+    }
+
+    /// For the store.
+    #[must_use]
+    pub fn macs(&self) -> Arc<dyn crate::store::Macs> {
+        Arc::new(StoreMac(Arc::clone(&self.0)))
+    }
+
+    /// For the facts.
+    #[must_use]
+    pub fn seals(&self) -> Arc<dyn Seals> {
+        Arc::new(RowSeals(Arc::clone(&self.0)))
+    }
+
+    /// For the ledger.
+    #[must_use]
+    pub fn notes(&self) -> Arc<dyn crate::ledger::SignsNotes> {
+        Arc::new(Notes(Arc::clone(&self.0)))
+    }
+
+    /// For the tokens: signs them, and says with which keys they verify.
+    #[must_use]
+    pub fn token_signs(&self) -> Arc<dyn crate::token::Signs> {
+        Arc::new(TokenSigns(Arc::clone(&self.0)))
+    }
+}
+
+struct Notes(Arc<RwLock<Keyring>>);
+
+impl crate::ledger::SignsNotes for Notes {
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        sure(read(&self.0).note_signer()).sign(message)
+    }
+
+    fn public(&self) -> [u8; 32] {
+        sure(read(&self.0).note_signer()).public()
+    }
+}
+
+struct TokenSigns(Arc<RwLock<Keyring>>);
+
+impl crate::token::Signs for TokenSigns {
+    fn sign(&self, typ: &str, payload: &[u8]) -> String {
+        sure(read(&self.0).signer(&Family::TokenSigning)).sign_jws(typ, payload)
+    }
+
+    fn verifying(&self) -> Vec<String> {
+        read(&self.0).verifying(&Family::TokenSigning)
+    }
+}
+
+impl Vault {
+    /// A vault over this keyring and store; `issuer` is what tickets name.
+    #[must_use]
+    pub fn new(
+        room: &Strongroom,
+        store: Arc<dyn Store>,
+        blobs: Arc<dyn BlobStore>,
+        issuer: String,
+    ) -> Self {
+        Self {
+            ring: Arc::clone(&room.0),
+            store,
+            blobs,
+            issuer,
+        }
+    }
+
+    /// How the store knows this patient.
+    #[must_use]
+    pub fn tag(&self, patient: &NhsNumber) -> PatientTag {
+        PatientTag(
+            sure(read(&self.ring).mac(&Family::Index))
+                .tag16(&[b"patient", patient.as_str().as_bytes()]),
+        )
+    }
+
+    /// The public keys that verify tokens, tickets and deposit signatures, as JWKs.
+    #[must_use]
+    pub fn published(&self) -> Vec<String> {
+        let ring = read(&self.ring);
+        let families = [
+            Family::TokenSigning,
+            Family::TicketSigning,
+            Family::DepositSigning,
+        ];
+        families
+            .iter()
+            .flat_map(|family| ring.verifying(family))
+            .collect()
+    }
+
+    /// What seals an entry about this patient. A patient the store does not know costs the same work, and
+    /// its entries stand under the gateway's own audit key.
+    ///
+    /// # Errors
+    /// The store's, or a row that does not open.
+    pub async fn sealer(&self, patient: Option<&NhsNumber>) -> Result<Sealer, VaultError> {
+        let Some(patient) = patient else {
+            return Ok(self.gateway_sealer());
+        };
+        let PatientTag(tag) = self.tag(patient);
+        let rows = self
+            .store
+            .get_many(Table::PatientKeys, vec![patient_key(AUDIT_OWNER, &tag)])
+            .await?;
+        let Some(row) = rows.into_iter().next().flatten() else {
+            return Ok(self.gateway_sealer());
+        };
+        let row = PatientRow::from_bytes(&row.value)?;
+        let family = Family::Kek(AUDIT_OWNER.to_owned());
+        let bytes =
+            read(&self.ring).unwrap_audit_with(&family, &audit_context(&tag), &row.wrapped)?;
+        Ok(Sealer(Under::Patient(bytes)))
+    }
+
+    fn gateway_sealer(&self) -> Sealer {
+        Sealer(Under::Gateway(Arc::clone(&self.ring)))
+    }
+
+    /// What seals an entry that is about no patient.
+    #[must_use]
+    pub fn own_sealer(&self) -> Sealer {
+        self.gateway_sealer()
+    }
+
+    async fn patient_row(
+        &self,
+        practice: &Ods,
+        tag: &[u8; 16],
+    ) -> Result<Option<PatientRow>, VaultError> {
+        let key = patient_key(practice.as_str(), tag);
+        let rows = self.store.get_many(Table::PatientKeys, vec![key]).await?;
+        Ok(rows
+            .into_iter()
+            .next()
+            .flatten()
+            .map(|row| PatientRow::from_bytes(&row.value))
+            .transpose()?)
+    }
+
+    fn record_key(
+        &self,
+        practice: &Ods,
+        tag: &[u8; 16],
+        wrapped: &Sealed,
+    ) -> Result<Key<keys::Active>, VaultError> {
+        let family = Family::Kek(practice.as_str().to_owned());
+        Ok(read(&self.ring).unwrap_with(&family, &record_key_context(practice, tag), wrapped)?)
+    }
+}
+
+fn record_key_context(practice: &Ods, tag: &[u8; 16]) -> Context {
+    Context::new("sallyport/record-key/v1")
+        .part(practice.as_str().as_bytes())
+        .part(tag)
+}
+
+fn audit_context(tag: &[u8; 16]) -> Context {
+    Context::new("sallyport/audit-key/v1").part(tag)
+}
+
+/// The wrapped DEK and the card of one record version are bound to the very record they belong to.
+fn record_context(label: &'static str, practice: &Ods, tag: &[u8; 16], kid: &str) -> Context {
+    Context::new(label)
+        .part(practice.as_str().as_bytes())
+        .part(tag)
+        .part(kid.as_bytes())
+}
