@@ -1,0 +1,562 @@
+//! Tokens: what a client assertion must say, what an access token says, and that each is believed only after
+//! its signature, its strictly typed times and its binding held. The only file that names `jsonwebtoken`,
+//! which verifies here and never signs; times are checked against our clock, not its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::Jwk};
+use policy::caller::{RecordScope, RelationClaim, Scope, Token};
+use policy::words::{NhsNumber, PractitionerId, Purpose};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::facts::{category, number, ods, relation};
+
+/// How long an access token lives, seconds.
+pub const TOKEN_SECONDS: u64 = 300;
+/// The longest life of a client assertion, seconds (SMART Backend Services).
+pub const ASSERTION_SECONDS: u64 = 300;
+/// How far a client's clock may be ahead of ours, seconds.
+const AHEAD_SECONDS: u64 = 30;
+/// The longest token text that is looked at, bytes.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+/// The longest reason, reference or other free text in a request, characters.
+const TEXT_CHARS: usize = 500;
+
+/// Signs tokens with the active key and says which keys verify; lent by the vault.
+pub trait Signs: Send + Sync {
+    /// Compact JWS (ES256) with this `typ`.
+    fn sign(&self, typ: &str, payload: &[u8]) -> String;
+    /// Public JWKs, active and retired, as JSON.
+    fn verifying(&self) -> Vec<String>;
+}
+
+/// Why a token or an assertion is not believed. The words go to the client: they name a member and a rule
+/// of its own message, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotBelieved(pub &'static str);
+
+/// Issues and reads tokens of one issuer.
+pub struct Tokens {
+    issuer: String,
+    signs: Arc<dyn Signs>,
+    used: Mutex<HashMap<[u8; 16], u64>>,
+    revoked: Mutex<HashMap<String, u64>>,
+}
+
+/// A client assertion that is believed: whose it is, and the tag under which it is used up.
+#[derive(Debug)]
+pub struct Assertion {
+    tag: [u8; 16],
+    expires_ms: u64,
+}
+
+impl Assertion {
+    /// As the leaf's `aj` member says it: base64url of SHA-256(client id ‖ 0x00 ‖ jti), first 16 bytes.
+    #[must_use]
+    pub fn member(&self) -> String {
+        B64.encode(self.tag)
+    }
+}
+
+#[derive(Deserialize)]
+struct AssertionClaims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    jti: String,
+    iat: u64,
+    exp: u64,
+    nbf: Option<u64>,
+}
+
+/// RFC 7519 §4.1.3: one audience, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn names(&self, any: &[&str]) -> bool {
+        match self {
+            Self::One(name) => any.contains(&name.as_str()),
+            Self::Several(names) => names.iter().any(|name| any.contains(&name.as_str())),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccessClaims {
+    iss: String,
+    sub: String,
+    client_id: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    cnf: Confirmation,
+    authorization_details: Vec<Value>,
+}
+
+/// An access token as it goes out.
+pub struct Issued {
+    /// The compact JWS.
+    pub access_token: String,
+    /// What it is for, as granted.
+    pub authorization_details: Value,
+}
+
+impl Tokens {
+    /// Tokens of this issuer.
+    #[must_use]
+    pub fn new(issuer: String, signs: Arc<dyn Signs>) -> Self {
+        Self {
+            issuer,
+            signs,
+            used: Mutex::new(HashMap::new()),
+            revoked: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Who issues.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Believes a client assertion (RFC 7523 §3) or says why not. It is not used up yet.
+    ///
+    /// # Errors
+    /// Which claim breaks which rule.
+    pub fn assertion(
+        &self,
+        client: &str,
+        sign_key: &Value,
+        text: &str,
+        now_s: u64,
+    ) -> Result<Assertion, NotBelieved> {
+        let claims: AssertionClaims = verify(text, sign_key, "client_assertion", None)?;
+        if claims.iss != client || claims.sub != client {
+            return Err(NotBelieved(
+                "client_assertion: iss and sub must both be the client_id",
+            ));
+        }
+        if !claims
+            .aud
+            .names(&[&self.issuer, &format!("{}/oauth/token", self.issuer)])
+        {
+            return Err(NotBelieved(
+                "client_assertion: aud must be the issuer or the token endpoint",
+            ));
+        }
+        if claims.jti.is_empty() || claims.jti.len() > 256 {
+            return Err(NotBelieved(
+                "client_assertion: jti must have 1 to 256 characters",
+            ));
+        }
+        if claims.exp <= now_s {
+            return Err(NotBelieved("client_assertion: exp has passed"));
+        }
+        if claims.iat > now_s + AHEAD_SECONDS
+            || claims.nbf.is_some_and(|nbf| nbf > now_s + AHEAD_SECONDS)
+        {
+            return Err(NotBelieved(
+                "client_assertion: iat or nbf lies in the future",
+            ));
+        }
+        let limit = ASSERTION_SECONDS;
+        if claims.exp.saturating_sub(claims.iat) > limit
+            || claims.exp > now_s + limit + AHEAD_SECONDS
+        {
+            return Err(NotBelieved(
+                "client_assertion: exp may lie at most 300 seconds after iat",
+            ));
+        }
+        Ok(Assertion {
+            tag: assertion_tag(client, &claims.jti),
+            expires_ms: claims.exp.saturating_mul(1000),
+        })
+    }
+
+    /// Uses an assertion up. `false`: it was used before.
+    #[must_use]
+    pub fn use_up(&self, assertion: &Assertion, now_ms: u64) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() > 100_000 {
+            used.retain(|_, expires| *expires > now_ms);
+        }
+        used.insert(assertion.tag, assertion.expires_ms)
+            .is_none_or(|expires| expires <= now_ms)
+    }
+
+    /// At start: an assertion that the ledger says was used at `ts_ms` stays used for as long as it could live.
+    pub fn used_before(&self, member: &str, ts_ms: u64) {
+        let tag = B64.decode(member).ok().and_then(|tag| tag.try_into().ok());
+        if let Some(tag) = tag {
+            let until = ts_ms + (ASSERTION_SECONDS + AHEAD_SECONDS) * 1000;
+            self.used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(tag, until);
+        }
+    }
+
+    /// Revokes a token until it would have expired.
+    pub fn revoke(&self, jti: &str, expires_ms: u64) {
+        self.revoked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(jti.to_owned(), expires_ms);
+    }
+
+    /// Makes the token of a recorded grant, bound to the certificate it was asked over (RFC 8705 §3).
+    #[must_use]
+    pub fn issue(&self, scope: &Scope, client: &str, certificate: &[u8; 32], now_s: u64) -> Issued {
+        let details = details_of(scope);
+        let claims = AccessClaims {
+            iss: self.issuer.clone(),
+            sub: client.to_owned(),
+            client_id: client.to_owned(),
+            aud: self.issuer.clone(),
+            iat: now_s,
+            exp: now_s + TOKEN_SECONDS,
+            jti: keys::random_id(),
+            cnf: Confirmation {
+                thumbprint: B64.encode(certificate),
+            },
+            authorization_details: vec![details.clone()],
+        };
+        let payload = serde_json::to_vec(&claims).unwrap_or_default();
+        Issued {
+            access_token: self.signs.sign("at+jwt", &payload),
+            authorization_details: Value::Array(vec![details]),
+        }
+    }
+
+    /// Believes an access token over this certificate, or says why not.
+    ///
+    /// # Errors
+    /// Always the same words: a stranger learns nothing from them.
+    pub fn access(
+        &self,
+        text: &str,
+        certificate: &[u8; 32],
+        now_ms: u64,
+    ) -> Result<(String, Token), NotBelieved> {
+        const NO: NotBelieved = NotBelieved("the access token is not valid here");
+        if text.len() > TOKEN_BYTES {
+            return Err(NO);
+        }
+        let keys = self.signs.verifying();
+        let mut believed = None;
+        for key in &keys {
+            let key: Value = serde_json::from_str(key).map_err(|_| NO)?;
+            if let Ok(claims) = verify::<AccessClaims>(text, &key, "access_token", Some("at+jwt")) {
+                believed = Some(claims);
+                break;
+            }
+        }
+        let claims = believed.ok_or(NO)?;
+        let now_s = now_ms / 1000;
+        let bound = B64
+            .decode(&claims.cnf.thumbprint)
+            .is_ok_and(|print| print == certificate);
+        let current = claims.iat <= now_s + AHEAD_SECONDS && now_s < claims.exp;
+        if !bound
+            || !current
+            || claims.iss != self.issuer
+            || claims.aud != self.issuer
+            || claims.sub != claims.client_id
+        {
+            return Err(NO);
+        }
+        if self
+            .revoked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&claims.jti)
+        {
+            return Err(NO);
+        }
+        let [details] = claims.authorization_details.as_slice() else {
+            return Err(NO);
+        };
+        let scope = scope_of(details).map_err(|_| NO)?;
+        let token = Token {
+            jti: claims.jti,
+            issued_ms: claims.iat.saturating_mul(1000),
+            expires_ms: claims.exp.saturating_mul(1000),
+            scope,
+        };
+        Ok((claims.client_id, token))
+    }
+}
+
+/// The first 16 bytes of SHA-256(client id ‖ 0x00 ‖ jti).
+fn assertion_tag(client: &str, jti: &str) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(client.as_bytes());
+    hash.update([0]);
+    hash.update(jti.as_bytes());
+    let mut tag = [0; 16];
+    tag.iter_mut()
+        .zip(hash.finalize())
+        .for_each(|(to, from)| *to = from);
+    tag
+}
+
+/// Verifies a compact JWS with one key. The algorithm is the key's, never the header's.
+fn verify<C: for<'de> Deserialize<'de>>(
+    text: &str,
+    key: &Value,
+    what: &'static str,
+    typ: Option<&str>,
+) -> Result<C, NotBelieved> {
+    let malformed = NotBelieved(match what {
+        "client_assertion" => {
+            "client_assertion: must be a compact JWS whose claims iss sub aud jti iat exp have the types of RFC 7519"
+        }
+        _ => "the access token is not valid here",
+    });
+    if text.len() > TOKEN_BYTES {
+        return Err(malformed);
+    }
+    let algorithm = match (
+        key.get("kty").and_then(Value::as_str),
+        key.get("crv").and_then(Value::as_str),
+    ) {
+        (Some("EC"), Some("P-256")) => Algorithm::ES256,
+        (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
+        _ => {
+            return Err(NotBelieved(
+                "client_assertion: the registered key is neither P-256 nor Ed25519",
+            ));
+        }
+    };
+    let header = header(text).ok_or_else(|| malformed.clone())?;
+    // Why: a critical extension that is not understood makes the whole JWS invalid (RFC 7515 §4.1.11).
+    if header.contains_key("crit") || header.contains_key("b64") || header.contains_key("zip") {
+        return Err(malformed);
+    }
+    if typ.is_some_and(|typ| header.get("typ").and_then(Value::as_str) != Some(typ)) {
+        return Err(malformed);
+    }
+    let jwk = json!({ "kty": key.get("kty"), "crv": key.get("crv"), "x": key.get("x"), "y": key.get("y") });
+    let jwk: Jwk = serde_json::from_value(strip_null(jwk)).map_err(|_| malformed.clone())?;
+    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| malformed.clone())?;
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let data = jsonwebtoken::decode::<C>(text, &decoding, &validation);
+    data.map(|data| data.claims)
+        .map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature
+            | jsonwebtoken::errors::ErrorKind::InvalidAlgorithm
+                if what == "client_assertion" =>
+            {
+                NotBelieved("client_assertion: the signature is not by the client's registered key")
+            }
+            _ => malformed,
+        })
+}
+
+fn header(text: &str) -> Option<serde_json::Map<String, Value>> {
+    let bytes = B64.decode(text.split('.').next()?).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn strip_null(mut value: Value) -> Value {
+    if let Value::Object(map) = &mut value {
+        map.retain(|_, member| !member.is_null());
+    }
+    value
+}
+
+/// What an element of `authorization_details` asks for (RFC 9396).
+///
+/// # Errors
+/// Which member breaks which rule.
+pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
+    let object = details.as_object().ok_or(NotBelieved(
+        "authorization_details: must be an array of one object",
+    ))?;
+    let known: &[&str] = match object.get("type").and_then(Value::as_str) {
+        Some("patient_record") => &[
+            "type",
+            "patient",
+            "purpose",
+            "practitioner",
+            "relationship",
+            "categories",
+            "reason",
+            "acknowledged",
+        ],
+        Some("deposit" | "consent") => &["type", "practice", "patient"],
+        _ => {
+            return Err(NotBelieved(
+                "authorization_details.type: must be patient_record, deposit or consent",
+            ));
+        }
+    };
+    if object.keys().any(|name| !known.contains(&name.as_str())) {
+        return Err(NotBelieved(
+            "authorization_details: has a member that this type does not know",
+        ));
+    }
+    if object.get("type").and_then(Value::as_str) == Some("patient_record") {
+        return record_scope(object).map(Scope::Records);
+    }
+    let practice = text(
+        object,
+        "practice",
+        "authorization_details.practice: must be an ODS code",
+    )?;
+    let practice = ods(practice)
+        .map_err(|_| NotBelieved("authorization_details.practice: must be an ODS code"))?;
+    let patient = object.get("patient").map(patient_of).transpose()?;
+    if object.get("type").and_then(Value::as_str) == Some("deposit") {
+        return Ok(Scope::Deposit { practice, patient });
+    }
+    let patient = patient.ok_or(NotBelieved("authorization_details.patient: is required"))?;
+    Ok(Scope::Consent { practice, patient })
+}
+
+type Object = serde_json::Map<String, Value>;
+
+fn text<'a>(object: &'a Object, member: &str, rule: &'static str) -> Result<&'a str, NotBelieved> {
+    object
+        .get(member)
+        .and_then(Value::as_str)
+        .ok_or(NotBelieved(rule))
+}
+
+fn patient_of(value: &Value) -> Result<NhsNumber, NotBelieved> {
+    const RULE: NotBelieved = NotBelieved(
+        "authorization_details.patient: must be an NHS number of ten digits with the right check digit",
+    );
+    number(value.as_str().ok_or(RULE)?).map_err(|_| RULE)
+}
+
+fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
+    const PURPOSE: &str = "authorization_details.purpose: must be a PurposeOfUse code";
+    const PERSON: &str =
+        "authorization_details.practitioner: must be an object with the member id and no other";
+    const CATEGORIES: NotBelieved = NotBelieved(
+        "authorization_details.categories: must be an array of known categories, each once",
+    );
+    let patient = patient_of(object.get("patient").unwrap_or(&Value::Null))?;
+    let purpose =
+        Purpose::try_from(text(object, "purpose", PURPOSE)?).map_err(|_| NotBelieved(PURPOSE))?;
+    let person = object
+        .get("practitioner")
+        .and_then(Value::as_object)
+        .filter(|person| person.len() == 1);
+    let person = text(person.ok_or(NotBelieved(PERSON))?, "id", PERSON)?;
+    let practitioner = PractitionerId::try_from(person).map_err(|_| {
+        NotBelieved("authorization_details.practitioner.id: must be 1 to 64 printable characters without spaces")
+    })?;
+    let categories = match object.get("categories") {
+        None => None,
+        Some(Value::Array(codes)) if !codes.is_empty() => {
+            let parsed = codes
+                .iter()
+                .map(|code| category(code.as_str().unwrap_or_default()));
+            let parsed: BTreeSet<_> = parsed.collect::<Result<_, _>>().map_err(|_| CATEGORIES)?;
+            Some(parsed)
+                .filter(|parsed| parsed.len() == codes.len())
+                .map_or(Err(CATEGORIES), |parsed| Ok(Some(parsed)))?
+        }
+        Some(_) => return Err(CATEGORIES),
+    };
+    let reason = match object.get("reason") {
+        None => None,
+        Some(Value::String(reason)) if reason.chars().count() <= TEXT_CHARS => Some(reason.clone()),
+        Some(_) => {
+            return Err(NotBelieved(
+                "authorization_details.reason: must be a text of at most 500 characters",
+            ));
+        }
+    };
+    let acknowledged = match object.get("acknowledged") {
+        None => false,
+        Some(Value::Bool(said)) => *said,
+        Some(_) => {
+            return Err(NotBelieved(
+                "authorization_details.acknowledged: must be true or false",
+            ));
+        }
+    };
+    let relationship = object.get("relationship").map(relation_claim).transpose()?;
+    Ok(RecordScope {
+        patient,
+        purpose,
+        practitioner,
+        relationship,
+        categories,
+        reason,
+        acknowledged,
+    })
+}
+
+fn relation_claim(value: &Value) -> Result<RelationClaim, NotBelieved> {
+    const RULE: &str = "authorization_details.relationship: must be an object with the members type (referral, \
+                        registration, encounter, appointment) and reference (1 to 500 characters)";
+    let object = value
+        .as_object()
+        .filter(|object| object.len() == 2)
+        .ok_or(NotBelieved(RULE))?;
+    let kind = relation(text(object, "type", RULE)?).map_err(|_| NotBelieved(RULE))?;
+    let reference = text(object, "reference", RULE)?;
+    if reference.is_empty() || reference.chars().count() > TEXT_CHARS {
+        return Err(NotBelieved(RULE));
+    }
+    Ok(RelationClaim {
+        kind,
+        reference: reference.to_owned(),
+    })
+}
+
+/// The element of `authorization_details` that says this scope; [`scope_of`] reads it again.
+#[must_use]
+pub fn details_of(scope: &Scope) -> Value {
+    match scope {
+        Scope::Deposit { practice, patient } => strip_null(json!({
+            "type": "deposit",
+            "practice": practice.as_str(),
+            "patient": patient.as_ref().map(NhsNumber::as_str),
+        })),
+        Scope::Consent { practice, patient } => {
+            json!({ "type": "consent", "practice": practice.as_str(), "patient": patient.as_str() })
+        }
+        Scope::Agreement { practice } => {
+            json!({ "type": "agreement", "practice": practice.as_str() })
+        }
+        Scope::Records(scope) => strip_null(json!({
+            "type": "patient_record",
+            "patient": scope.patient.as_str(),
+            "purpose": scope.purpose.to_string(),
+            "practitioner": { "id": scope.practitioner.as_str() },
+            "relationship": scope.relationship.as_ref().map(|claim| json!({
+                "type": claim.kind.to_string(), "reference": claim.reference,
+            })),
+            "categories": scope.categories.as_ref().map(|set| set.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            "reason": scope.reason,
+            "acknowledged": scope.acknowledged.then_some(true),
+        })),
+    }
+}
