@@ -1,0 +1,65 @@
+//! The ledger as it is published: C2SP tlog-tiles. Checkpoints and hash tiles for every registered certificate;
+//! entries for auditors, and reading them is itself an entry.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::answer::{Problem, bytes_response, with_receipt};
+use super::{Client, Shared};
+use crate::gateway::Answer;
+use crate::ledger::Open;
+
+/// `GET /log/checkpoint`
+pub async fn checkpoint(State(app): State<Shared>, _client: Client) -> Response {
+    match file(&app, "checkpoint") {
+        Ok(bytes) => bytes_response(StatusCode::OK, "text/plain; charset=utf-8", bytes),
+        Err(problem) => problem.oauth(),
+    }
+}
+
+/// `GET /log/tile/…`
+pub async fn tile(State(app): State<Shared>, client: Client, Path(path): Path<String>) -> Response {
+    match read(&app, &client, &path).await {
+        Ok(response) => response,
+        Err(problem) => problem.oauth(),
+    }
+}
+
+async fn read(app: &Shared, client: &Client, path: &str) -> Result<Response, Problem> {
+    let whole = format!("tile/{path}");
+    if !path.starts_with("entries/") {
+        return Ok(bytes_response(
+            StatusCode::OK,
+            "application/octet-stream",
+            file(app, &whole)?,
+        ));
+    }
+    match app.gateway.read_log(client.certified(), &whole).await? {
+        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Answer::Done((), receipt) => {
+            let response = bytes_response(
+                StatusCode::OK,
+                "application/octet-stream",
+                file(app, &whole)?,
+            );
+            Ok(with_receipt(response, &receipt, Open::All))
+        }
+    }
+}
+
+fn file(app: &Shared, path: &str) -> Result<Bytes, Problem> {
+    match app.gateway.ledger().file(path) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Problem::malformed(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "the log has no such tile",
+        )),
+        Err(error) => {
+            tracing::error!(%error, "the published log cannot be read");
+            Err(Problem::Unavailable("the published log cannot be read"))
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The table of routes, and who may come in: a certificate that a client registered, within that client's
+//! budget. One file a protocol; `answer` alone makes responses. This room never reaches a key.
+
+mod admin;
+mod answer;
+mod budget;
+mod fhir;
+pub mod limits;
+mod log;
+mod oauth;
+mod operations;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use policy::Caller;
+
+pub use budget::Budgets;
+pub use operations::{heartbeats, operations};
+pub use serve::{Serving, TlsError, serve, tls};
+
+use crate::caller::{self, NotAuthenticated, Peer};
+use crate::facts::Registered;
+use crate::gateway::Gateway;
+use answer::Problem;
+use budget::Turn;
+
+/// What every handler shares.
+pub struct App {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The budgets of its clients.
+    pub budgets: Budgets,
+}
+
+/// Shared state.
+pub type Shared = Arc<App>;
+
+/// Every route of the gateway: method, path, and who may come in. `tests/routes.rs` plays each of them.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("POST", "/oauth/token"),
+    ("POST", "/oauth/revoke"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+    ("GET", "/.well-known/smart-configuration"),
+    ("GET", "/.well-known/jwks.json"),
+    ("GET", "/fhir/metadata"),
+    ("POST", "/fhir"),
+    ("GET", "/fhir/{kind}"),
+    ("GET", "/fhir/{kind}/{id}"),
+    ("PUT", "/fhir/{kind}/{id}"),
+    ("DELETE", "/fhir/{kind}/{id}"),
+    ("GET", "/fhir/Patient/{nhs}/$everything"),
+    ("GET", "/log/checkpoint"),
+    ("GET", "/log/tile/{*path}"),
+    ("GET", "/admin/keys/{practice}"),
+    ("POST", "/admin/keys/{practice}/rotate"),
+];
+
+/// The routes.
+pub fn router(app: Shared) -> Router {
+    Router::new()
+        .route("/oauth/token", post(oauth::token))
+        .route("/oauth/revoke", post(oauth::revoke))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(oauth::metadata),
+        )
+        .route("/.well-known/smart-configuration", get(oauth::smart))
+        .route("/.well-known/jwks.json", get(oauth::jwks))
+        .route("/fhir/metadata", get(fhir::metadata))
+        .route("/fhir", post(fhir::bundle))
+        .route("/fhir/{kind}", get(fhir::search))
+        .route(
+            "/fhir/{kind}/{id}",
+            get(fhir::one).put(fhir::put).delete(fhir::withdraw),
+        )
+        .route("/fhir/Patient/{nhs}/$everything", get(fhir::everything))
+        .route("/log/checkpoint", get(log::checkpoint))
+        .route("/log/tile/{*path}", get(log::tile))
+        .route("/admin/keys/{practice}", get(admin::versions))
+        .route("/admin/keys/{practice}/rotate", post(admin::rotate))
+        .fallback(nothing)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(limits::FORM_BYTES))
+        .layer(from_fn(bounded))
+        .with_state(app)
+}
+
+/// A target that is longer than any honest one is not looked at.
+async fn bounded(request: Request, next: Next) -> Response {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target > limits::TARGET_BYTES {
+        return Problem::malformed(
+            StatusCode::URI_TOO_LONG,
+            "too-long",
+            "the path and query have more than 4096 bytes",
+        )
+        .fhir();
+    }
+    next.run(request).await
+}
+
+async fn nothing(_client: Client) -> Response {
+    Problem::malformed(
+        StatusCode::NOT_FOUND,
+        "not-supported",
+        "there is no such path here; see /fhir/metadata",
+    )
+    .fhir()
+}
+
+async fn no_such_method(_client: Client, method: Method) -> Response {
+    let text = format!("this path does not take {method}");
+    Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, "not-supported", text).fhir()
+}
+
+/// A registered client within its budget, known by its certificate.
+pub struct Client {
+    registered: Arc<Registered>,
+    peer: Peer,
+    _turn: Turn,
+}
+
+impl FromRequestParts<Shared> for Client {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
+        let oauth = !parts.uri.path().starts_with("/fhir");
+        let say = |problem: Problem| {
+            if oauth {
+                problem.oauth()
+            } else {
+                problem.fhir()
+            }
+        };
+        let stranger = || {
+            app.budgets.stranger();
+            say(Problem::NotAuthenticated(
+                "no client is registered with this certificate",
+            ))
+        };
+        let peer = parts
+            .extensions
+            .get::<Peer>()
+            .copied()
+            .ok_or_else(stranger)?;
+        let registered =
+            caller::registered(&app.gateway.facts().register(), peer).map_err(|why| match why {
+                NotAuthenticated::Stranger | NotAuthenticated::NotBelieved(..) => stranger(),
+                NotAuthenticated::Directory => say(Problem::Unavailable(
+                    "the directory is unknown; nobody is served",
+                )),
+            })?;
+        let turn = app
+            .budgets
+            .take(registered.id.as_str(), app.gateway.clock().now_ms());
+        let turn = turn.map_err(|_| say(Problem::Spent))?;
+        Ok(Self {
+            registered,
+            peer,
+            _turn: turn,
+        })
+    }
+}
+
+impl Client {
+    /// This client as a caller by certificate alone.
+    #[must_use]
+    pub fn certified(&self) -> Caller {
+        caller::by_certificate(&self.registered, self.peer)
+    }
+}
+
+/// A caller by certificate and access token: the argument without which nothing of a patient can be asked.
+pub struct Bearer {
+    caller: Caller,
+    _client: Client,
+}
+
+impl FromRequestParts<Shared> for Bearer {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
+        let client = Client::from_request_parts(parts, app).await?;
+        let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+        let header = headers.next().filter(|_| headers.next().is_none());
+        let token = header
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        let now_ms = app.gateway.clock().now_ms();
+        let caller = match token {
+            Some(text) => caller::by_token(
+                &client.registered,
+                client.peer,
+                app.gateway.tokens(),
+                text,
+                now_ms,
+            ),
+            None => Err(NotAuthenticated::Stranger),
+        };
+        let said = match caller {
+            Ok(caller) => {
+                return Ok(Self {
+                    caller,
+                    _client: client,
+                });
+            }
+            Err(NotAuthenticated::Stranger) => "an access token is required",
+            Err(NotAuthenticated::NotBelieved(..) | NotAuthenticated::Directory) => {
+                "the access token is not valid here"
+            }
+        };
+        record_disbelief(app, client.registered.id.as_str(), said)
+            .await
+            .map_err(Problem::fhir)?;
+        Err(Problem::NotAuthenticated(said).fhir())
+    }
+}
+
+/// A registered client that is not believed is an entry; if it cannot be recorded, that is said instead.
+async fn record_disbelief(app: &Shared, client: &str, why: &str) -> Result<(), Problem> {
+    app.gateway
+        .not_believed(client, why)
+        .await
+        .map(drop)
+        .map_err(Problem::from)
+}
+
+/// A body, whole, within its bytes and its time.
+pub(crate) async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
+    let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await;
+    match whole {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Problem::malformed(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-long",
+            format!("the body has more than {limit} bytes, or ended early"),
+        )),
+        Err(_) => Err(Problem::malformed(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body took longer than 60 seconds",
+        )),
+    }
+}

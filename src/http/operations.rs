@@ -1,0 +1,88 @@
+//! Health and metrics, in plain HTTP on loopback only, and the heartbeat that shows a silent ledger. Nothing
+//! here names anybody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::Shared;
+use super::answer::{json_response, text_response};
+use crate::ledger::Event;
+
+/// How often the ledger says that the gateway is there.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+
+/// Serves `/health` and `/metrics` on this address, which the config has checked to be loopback.
+///
+/// # Errors
+/// If the address cannot be had.
+pub async fn operations(address: SocketAddr, app: Shared) -> std::io::Result<JoinHandle<()>> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let router = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(app);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "health and metrics stopped");
+        }
+    }))
+}
+
+async fn health(State(app): State<Shared>) -> Response {
+    let (ledger, store) = (
+        app.gateway.ledger().health(),
+        app.gateway.store().is_stopped(),
+    );
+    let why = match (ledger.is_stopped, store, ledger.has_room) {
+        (true, _, _) => "the ledger stopped after a disk error; look at the disk, then start again",
+        (_, true, _) => "the store stopped after a disk error; look at the disk, then start again",
+        (_, _, false) => "the disk is full: only emergencies are served",
+        (false, false, true) => {
+            return json_response(StatusCode::OK, &json!({ "status": "serving" }));
+        }
+    };
+    json_response(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &json!({ "status": "stopped", "why": why }),
+    )
+}
+
+async fn metrics(State(app): State<Shared>) -> Response {
+    let health = app.gateway.ledger().health();
+    let (size, up) = (
+        health.size,
+        u8::from(!health.is_stopped && !app.gateway.store().is_stopped()),
+    );
+    let text = format!(
+        "# TYPE sallyport_ledger_entries counter\nsallyport_ledger_entries {size}\n\
+         # TYPE sallyport_serving gauge\nsallyport_serving {up}\n"
+    );
+    text_response(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        &text,
+    )
+}
+
+/// Records a heartbeat every five minutes, with what was counted but not recorded since the last.
+pub async fn heartbeats(app: Shared) {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        beat.tick().await;
+        let (over, strangers) = app.budgets.counted();
+        let event = Event::new("heartbeat")
+            .with("over_budget", over)
+            .with("strangers", strangers);
+        if let Err(error) = app.gateway.ledger().note(event).await {
+            tracing::error!(%error, "no heartbeat could be recorded");
+        }
+    }
+}
