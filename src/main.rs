@@ -1,2 +1,100 @@
-//! The command line.
-fn main() {}
+//! The command line: arguments, config, wiring, exit codes. 0: all is well; 1: something did not hold or was
+//! refused; 2: it could not be tried.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sallyport::cli;
+
+/// An encrypted record-sharing gateway between GP systems and hospitals.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell the whole story on real FHIR files, and check every line of it.
+    Demo {
+        /// A FHIR file (.json, .ndjson) or a folder of them, instead of the project's own small set.
+        #[arg(long, value_name = "PATH")]
+        records: Option<PathBuf>,
+        /// One JSON object a line, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start a ready-made world with certificates, patients and agreements, and serve it until stopped.
+    Dev {
+        /// Its folder: a new one is made; one that holds a world is served again.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Address to listen on; port 0 takes a free one, and DIR/world.json says which.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+    /// Make a new gateway: root key, keyring, store, ledger. Never touches one that exists.
+    Init {
+        /// The gateway's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// JSON array of statements: the first directory, agreements and facts.
+        #[arg(long, value_name = "FILE")]
+        statements: PathBuf,
+    },
+    /// Serve. Never makes anything: an empty folder is an error, not a fresh log.
+    Serve {
+        /// The gateway's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Read and check the signed access log, offline.
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Hash every entry again and hold the whole log against its signed checkpoint.
+    Verify {
+        /// The log's folder (C2SP tlog-tiles).
+        #[arg(long, value_name = "DIR")]
+        log: String,
+        /// The log's verification key: `log.vkey`, or the key itself.
+        #[arg(long, value_name = "FILE|VKEY")]
+        key: String,
+        /// A checkpoint seen earlier: the log must be an extension of it.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = keys::harden_process() {
+        eprintln!("sallyport: core dumps cannot be switched off ({error}); going on");
+    }
+    match arguments.command {
+        Command::Demo { records, json } => cli::demo(records.as_deref(), json),
+        Command::Dev { data, listen } => cli::dev(&data, listen),
+        Command::Init { config, statements } => cli::init(&config, &statements),
+        Command::Serve { config } => cli::serve(&config),
+        Command::Audit {
+            command:
+                Audit::Verify {
+                    log,
+                    key,
+                    since,
+                    json,
+                },
+        } => cli::audit_verify(&log, &key, since.as_deref(), json),
+    }
+}

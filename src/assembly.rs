@@ -1,0 +1,300 @@
+//! Putting a gateway together from its config: `found` makes one that does not exist, `open` opens one that
+//! does. `open` never creates anything: an empty folder at start is an error, not a fresh log.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keys::{Family, Keyring, RootKey};
+use policy::Rules;
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
+use crate::gateway::Gateway;
+use crate::ledger::{Event, Ledger, Options, Place};
+use crate::store::{BlobStore, Embedded, Limits, Store};
+use crate::token::{ASSERTION_SECONDS, Tokens};
+use crate::vault::{FAMILIES, Strongroom, Vault};
+
+/// Why there is no gateway. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// Something is there already.
+    #[error("{0} is there already: `init` makes a new gateway and never touches one")]
+    Exists(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The root key.
+    #[error("the root key: {0}")]
+    Root(#[from] keys::RootError),
+    /// The keyring.
+    #[error("the keyring: {0}")]
+    Keyring(#[from] keys::LoadError),
+    /// The keyring cannot be changed.
+    #[error("the keyring: {0}")]
+    Change(#[from] keys::ChangeError),
+    /// The ledger could not be made.
+    #[error("the ledger: {0}")]
+    Init(#[from] crate::ledger::InitError),
+    /// The ledger does not open.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] crate::ledger::OpenError),
+    /// The ledger could not record.
+    #[error("the ledger: {0}")]
+    Record(#[from] crate::ledger::RecordError),
+    /// The store could not be made.
+    #[error("the store: {0}")]
+    Create(#[from] crate::store::CreateError),
+    /// The store does not open.
+    #[error("the store: {0}")]
+    Store(#[from] crate::store::OpenError),
+    /// The facts.
+    #[error("the facts: {0}")]
+    Facts(#[from] crate::facts::FactsError),
+    /// The vault.
+    #[error("the vault: {0}")]
+    Vault(#[from] crate::vault::VaultError),
+    /// Making a practice's key.
+    #[error("a practice's key: {0}")]
+    Provide(#[from] crate::vault::RotationError),
+    /// The rules do not load.
+    #[error("the rules: {0}")]
+    Rules(#[from] policy::LoadError),
+}
+
+/// Makes a new gateway: root key, keyring, store and ledger. Refuses to touch an existing one.
+///
+/// # Errors
+/// What is there already, or which part could not be made.
+pub fn found(
+    config: &Config,
+    passphrase: &Zeroizing<Vec<u8>>,
+    clock: &Clock,
+) -> Result<(), AssemblyError> {
+    for path in [
+        config.keyring(),
+        config.store(),
+        config.journal(),
+        config.root.file.clone(),
+    ] {
+        if path.exists() {
+            return Err(AssemblyError::Exists(path));
+        }
+    }
+    for path in [&config.data] {
+        private_dir(path)?;
+    }
+    let now_ms = clock.now_ms();
+    let root = RootKey::create(&config.root.file, passphrase)?;
+    let mut ring = Keyring::create(&config.keyring(), &root)?;
+    for (family, _) in FAMILIES {
+        ring.add(family, now_ms)?;
+    }
+    ring.add(Family::Kek("audit".to_owned()), now_ms)?;
+    let room = Strongroom::new(ring)?;
+    Embedded::create(&config.store(), room.macs())?;
+    Ledger::init(
+        &place(config),
+        &config.origin,
+        room.notes().as_ref(),
+        now_ms,
+    )?;
+    Ok(())
+}
+
+fn private_dir(path: &Path) -> Result<(), AssemblyError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|error| AssemblyError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn place(config: &Config) -> Place {
+    Place {
+        journal: config.journal(),
+        log: config.log.clone(),
+    }
+}
+
+/// What the ledger's entries say at start: the anchors of the facts, and what was used up or revoked lately.
+#[derive(Default)]
+struct Replay {
+    anchors: BTreeMap<String, Anchor>,
+    used: Vec<(String, u64)>,
+    revoked: Vec<(String, u64)>,
+}
+
+/// Opens a gateway that exists. Re-verifies the whole ledger, and holds the facts against it.
+///
+/// # Errors
+/// Which part does not open, and what to do about it.
+pub async fn open(
+    config: &Config,
+    passphrase: &Zeroizing<Vec<u8>>,
+    clock: Clock,
+) -> Result<Gateway, AssemblyError> {
+    let rules = match &config.rules {
+        None => Rules::built_in()?,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            Rules::parse(&text.map_err(|error| AssemblyError::File {
+                path: path.clone(),
+                error,
+            })?)?
+        }
+    };
+    let root = RootKey::open(&config.root.file, passphrase)?;
+    let room = Strongroom::new(Keyring::open(&config.keyring(), &root)?)?;
+    let mut replay = Replay::default();
+    let recent_ms = clock
+        .now_ms()
+        .saturating_sub((ASSERTION_SECONDS + 60) * 1000);
+    let options = Options {
+        clock: clock.clone(),
+        ..Options::default()
+    };
+    let ledger = Ledger::open(
+        &place(config),
+        &config.origin,
+        room.notes(),
+        options,
+        &mut |leaf| {
+            replay.read(leaf, recent_ms);
+        },
+    )?;
+    let embedded = Arc::new(Embedded::open(
+        &config.store(),
+        room.macs(),
+        Limits::default(),
+    )?);
+    let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
+    let blobs: Arc<dyn BlobStore> = Arc::clone(&embedded) as Arc<dyn BlobStore>;
+    let facts = Facts::open(Arc::clone(&store), room.seals(), &replay.anchors).await?;
+    let vault = Arc::new(Vault::new(
+        &room,
+        Arc::clone(&store),
+        blobs,
+        config.issuer.clone(),
+    ));
+    let tokens = Tokens::new(config.issuer.clone(), room.token_signs());
+    replay
+        .used
+        .iter()
+        .for_each(|(tag, ts_ms)| tokens.used_before(tag, *ts_ms));
+    replay
+        .revoked
+        .iter()
+        .for_each(|(jti, ts_ms)| tokens.revoke(jti, ts_ms + 1000 * ASSERTION_SECONDS));
+    ledger
+        .note(Event::new("gateway.start").with("policy", rules.digest()))
+        .await?;
+    Ok(Gateway::new(
+        (rules, facts, ledger),
+        (vault, tokens),
+        embedded,
+        clock,
+    ))
+}
+
+impl Replay {
+    fn read(&mut self, leaf: &crate::ledger::Leaf<'_>, recent_ms: u64) {
+        if leaf.mentions("facts") {
+            let anchor = leaf
+                .members()
+                .and_then(|members| Anchor::from_member(members.get("facts")?).ok());
+            if let Some((owner, anchor)) = anchor {
+                self.anchors.insert(owner, anchor);
+            }
+        }
+        let lately = leaf.ts_ms().filter(|ts_ms| *ts_ms >= recent_ms);
+        for (member, list) in [("aj", &mut self.used), ("rv", &mut self.revoked)] {
+            if let (Some(ts_ms), true) = (lately, leaf.mentions(member)) {
+                let said = leaf
+                    .members()
+                    .and_then(|members| Some(members.get(member)?.as_str()?.to_owned()));
+                list.extend(said.map(|said| (said, ts_ms)));
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Records the stop, publishes, and closes ledger and store.
+    ///
+    /// # Errors
+    /// If the stop cannot be recorded.
+    pub async fn close(&self) -> Result<(), AssemblyError> {
+        let recorded = self
+            .ledger()
+            .note(Event::new("gateway.stop").from_reserve())
+            .await;
+        let (ledger, embedded) = (self.ledger().clone(), Arc::clone(self.store()));
+        let closing = tokio::task::spawn_blocking(move || {
+            embedded.close();
+            ledger.close();
+        });
+        if closing.await.is_err() {
+            tracing::error!("closing ended early");
+        }
+        recorded.map(drop).map_err(AssemblyError::from)
+    }
+
+    /// States a gateway's first directory and facts: at its founding, before it serves anyone. Each owner's
+    /// statements are one recorded change.
+    ///
+    /// # Errors
+    /// A statement that does not parse, or a part that failed.
+    pub async fn load(&self, statements: Vec<Statement>) -> Result<(), AssemblyError> {
+        let now_ms = self.clock().now_ms();
+        self.vault().provide("audit", now_ms)?;
+        let mut owners: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        for statement in statements {
+            statement.check().map_err(crate::facts::FactsError::from)?;
+            match &statement {
+                Statement::Organisation(row) if row.role == "practice" => {
+                    self.vault().provide(&row.ods, now_ms)?
+                }
+                Statement::Registration(row) => {
+                    self.vault()
+                        .know(
+                            &crate::facts::number(&row.patient)
+                                .map_err(crate::facts::FactsError::from)?,
+                        )
+                        .await?;
+                }
+                _ => {}
+            }
+            owners
+                .entry(statement.owner().to_owned())
+                .or_default()
+                .push(Change::Put(statement));
+        }
+        // Why first: who states the rest must stand in the directory.
+        let operator = owners
+            .remove(OPERATOR)
+            .map(|changes| (OPERATOR.to_owned(), changes));
+        for (owner, changes) in operator.into_iter().chain(owners) {
+            let prepared = self.facts().prepare(&owner, changes).await?;
+            self.facts().pend(&prepared).await?;
+            let member = prepared.anchor().1.to_member(&owner);
+            self.ledger()
+                .note(Event::new("facts.load").with("facts", member))
+                .await?;
+            self.facts().apply(prepared, Vec::new()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! What each command does, and what it says. Messages go to a person; `--json` is for machines.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::assembly;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dev::World;
+use crate::facts::Statement;
+use crate::http::{self, App, Budgets, Shared};
+use crate::ledger::{Vkey, audit};
+
+/// Something did not hold, or was refused.
+const NO: u8 = 1;
+/// It could not be tried.
+const UNTRIED: u8 = 2;
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(error: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "sallyport: {error}");
+    ExitCode::from(UNTRIED)
+}
+
+/// Log lines go to standard error; `RUST_LOG` says how many. None of them names a patient, token or key.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter =
+        filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,sallyport=info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+fn run<T>(work: impl Future<Output = T>) -> Result<T, std::io::Error> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work))
+}
+
+/// `sallyport demo`
+#[must_use]
+pub fn demo(records: Option<&Path>, json: bool) -> ExitCode {
+    if std::env::var_os("RUST_LOG").is_some() {
+        log();
+    }
+    match run(crate::demo::tell(records, json)) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(NO),
+        Ok(Err(error)) => complain(&error),
+        Err(error) => complain(&error),
+    }
+}
+
+/// Resolves when the process is asked to stop.
+async fn asked_to_stop() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// `sallyport dev`
+#[must_use]
+pub fn dev(data: &Path, listen: SocketAddr) -> ExitCode {
+    log();
+    let work = async {
+        let world = World::open(data, listen, &[]).await?;
+        say(&format!("serving {}", world.url()));
+        say(&format!(
+            "  {}/world.json   organisations, practitioners, patients and a catalogue of asks",
+            data.display()
+        ));
+        say(&format!(
+            "  {}/clients/     certificate and keys of each party",
+            data.display()
+        ));
+        say(&format!(
+            "  curl --cacert {0}/ca.pem --cert {0}/clients/hospital-a/cert.pem --key {0}/clients/hospital-a/key.pem {1}/fhir/metadata",
+            data.display(),
+            world.url()
+        ));
+        say("stop with Ctrl-C");
+        asked_to_stop().await;
+        world.stop().await
+    };
+    match run(work) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => complain(&error),
+        Err(error) => complain(&error),
+    }
+}
+
+/// The passphrase of the root key: from an owner-only file, or asked for on the terminal; never an argument.
+fn passphrase(config: &Config, again: bool) -> Result<Zeroizing<Vec<u8>>, String> {
+    if let Some(path) = &config.root.passphrase_file {
+        return read_passphrase(path);
+    }
+    let ask = |prompt| {
+        rpassword::prompt_password(prompt)
+            .map(Zeroizing::new)
+            .map_err(|error| error.to_string())
+    };
+    let first = ask("passphrase of the root key: ")?;
+    if again && *ask("the same again: ")? != *first {
+        return Err("the two passphrases differ".to_owned());
+    }
+    Ok(Zeroizing::new(first.as_bytes().to_vec()))
+}
+
+fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mode = std::fs::metadata(path).map_err(wrong)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("{}: others may read it; chmod 600", path.display()));
+    }
+    let mut text = Zeroizing::new(std::fs::read(path).map_err(wrong)?);
+    while text
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+    {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// `sallyport init`
+#[must_use]
+pub fn init(config: &Path, statements: &Path) -> ExitCode {
+    log();
+    let made = (|| {
+        let config = Config::load(config).map_err(|error| error.to_string())?;
+        let text = std::fs::read(statements)
+            .map_err(|error| format!("{}: {error}", statements.display()))?;
+        let statements: Vec<Statement> = serde_json::from_slice(&text)
+            .map_err(|error| format!("{}: {error}", statements.display()))?;
+        let passphrase = passphrase(&config, true)?;
+        let clock = Clock::system();
+        assembly::found(&config, &passphrase, &clock).map_err(|error| error.to_string())?;
+        let work = async {
+            let gateway = assembly::open(&config, &passphrase, clock).await?;
+            gateway.load(statements).await?;
+            let vkey = gateway.ledger().vkey().to_string();
+            gateway.close().await?;
+            Ok::<_, assembly::AssemblyError>(vkey)
+        };
+        let vkey = run(work)
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let path = config.log.with_extension("vkey");
+        std::fs::write(&path, format!("{vkey}\n"))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok::<_, String>((vkey, path))
+    })();
+    match made {
+        Ok((vkey, path)) => {
+            say(&format!(
+                "a new gateway; its log is verified with\n  {vkey}\nwhich also stands in {}",
+                path.display()
+            ));
+            say(
+                "hand that key to your auditors now, and keep the root key's passphrase where two people find it",
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+/// `sallyport serve`
+#[must_use]
+pub fn serve(config: &Path) -> ExitCode {
+    log();
+    let work = async {
+        let config = Config::load(config).map_err(|error| error.to_string())?;
+        let passphrase = passphrase(&config, false)?;
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let tls = http::tls(
+            &read(&config.tls.certificate)?,
+            &read(&config.tls.key)?,
+            &read(&config.tls.client_ca)?,
+        )
+        .map_err(|error| error.to_string())?;
+        let gateway = assembly::open(&config, &passphrase, Clock::system())
+            .await
+            .map_err(|error| error.to_string())?;
+        let app: Shared = Arc::new(App {
+            gateway,
+            budgets: Budgets::default(),
+        });
+        let listener = tokio::net::TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|error| format!("{}: {error}", config.listen))?;
+        let operations = match config.operations {
+            Some(address) => Some(
+                http::operations(address, Arc::clone(&app))
+                    .await
+                    .map_err(|error| format!("{address}: {error}"))?,
+            ),
+            None => None,
+        };
+        let heart = tokio::spawn(http::heartbeats(Arc::clone(&app)));
+        let serving = http::serve(listener, tls, http::router(Arc::clone(&app)));
+        tracing::info!(listen = %config.listen, "serving");
+        asked_to_stop().await;
+        serving.stop().await;
+        heart.abort();
+        if let Some(operations) = operations {
+            operations.abort();
+        }
+        app.gateway.close().await.map_err(|error| error.to_string())
+    };
+    match run(work) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => complain(&error),
+        Err(error) => complain(&error),
+    }
+}
+
+/// `sallyport audit verify`
+#[must_use]
+pub fn audit_verify(log: &str, key: &str, since: Option<&Path>, json: bool) -> ExitCode {
+    let text = if Path::new(key).is_file() {
+        std::fs::read_to_string(key).unwrap_or_default()
+    } else {
+        key.to_owned()
+    };
+    let Ok(key) = text.trim().parse::<Vkey>() else {
+        return complain(
+            &"--key: is neither a file with a C2SP note verification key nor such a key",
+        );
+    };
+    let seen = match since.map(std::fs::read_to_string).transpose() {
+        Ok(seen) => seen,
+        Err(error) => return complain(&format!("--since: {error}")),
+    };
+    if !Path::new(log).is_dir() {
+        return complain(&format!("--log: {log} is not a folder"));
+    }
+    let known: Vec<String> = seen.into_iter().collect();
+    let bar = crate::demo::progress(0, "entries");
+    let progress = |done: u64, all: u64| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    let check = audit::Check {
+        known: &known,
+        progress: &progress,
+        ..audit::Check::default()
+    };
+    let report = audit::verify(&audit::Folder(log.into()), &key, &check);
+    bar.finish_and_clear();
+    if json {
+        say(&report.to_json().to_string());
+    } else {
+        tell(&report);
+    }
+    if report.holds() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NO)
+    }
+}
+
+/// An audit's report, for a person.
+fn tell(report: &audit::Report) {
+    let root: String = report
+        .root
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    say(&format!(
+        "{}\n  {} entries, root {root}",
+        report.origin, report.size
+    ));
+    for finding in &report.findings {
+        let range = &finding.entries;
+        let file = finding
+            .file
+            .as_deref()
+            .map(|file| format!(" ({file})"))
+            .unwrap_or_default();
+        say(&format!(
+            "  FOUND {}: entries {}..{}{file}: {}",
+            finding.what.code(),
+            range.start,
+            range.end,
+            finding.meaning
+        ));
+    }
+    match (report.holds(), report.more) {
+        (true, _) => say(
+            "  every entry hashes to what the key signed; nothing is missing, changed or out of order",
+        ),
+        (false, 0) => say("  the log does NOT hold"),
+        (false, more) => say(&format!(
+            "  and {more} more findings: the log does NOT hold"
+        )),
+    }
+}

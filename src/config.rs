@@ -1,0 +1,160 @@
+//! One TOML file. Nothing in it is a secret: keys and passphrases are named by path. There is no insecure
+//! switch, and no default for anything that decides security. A key that is not known here is an error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What a gateway is told at start. Paths are relative to the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen for mutual TLS. Whoever changes it can make the gateway unreachable.
+    pub listen: SocketAddr,
+    /// The base URL that clients use: issuer of tokens and tickets, and what assertions must name. Whoever
+    /// changes it makes every client's assertion refused.
+    pub issuer: String,
+    /// Where health and metrics are served in plain HTTP; must be loopback. Nothing personal is served there.
+    pub operations: Option<SocketAddr>,
+    /// The store, the journal and the keyring. Whoever can change it can make records unavailable, not
+    /// readable or different, and can hide the ledger's newest entries from this machine but not from those
+    /// who hold receipts.
+    pub data: PathBuf,
+    /// The published log (C2SP tlog-tiles), for any web server. Whoever changes it is found by any verifier.
+    pub log: PathBuf,
+    /// The log's origin: a name without spaces, for good. Changing it refuses to start.
+    pub origin: String,
+    /// TLS.
+    pub tls: Tls,
+    /// The root key.
+    pub root: Root,
+    /// A file of local rules instead of the built-in ones. Whoever changes it can refuse care or widen it as
+    /// far as agreements, relationships and objections allow; no local rule can break an invariant.
+    pub rules: Option<PathBuf>,
+}
+
+/// Mutual TLS.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain of the gateway's own certificate.
+    pub certificate: PathBuf,
+    /// PEM private key, owner-only. Whoever reads it can pose as the gateway to its clients.
+    pub key: PathBuf,
+    /// PEM of the CA whose client certificates are taken. Whoever changes it is still a stranger until two
+    /// admins registered the certificate.
+    pub client_ca: PathBuf,
+}
+
+/// Where the root key is, and what opens it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// The sealed root key, owner-only.
+    pub file: PathBuf,
+    /// A file with the passphrase, owner-only; without it the passphrase is asked for on the terminal.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Why there is no config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file does not read.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not what it should be; the words name key and line.
+    #[error("{path}: {error}")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Which key, which rule.
+        error: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file; paths in it come back absolute or relative to the current folder.
+    ///
+    /// # Errors
+    /// Which file, which key, which rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        let malformed = |error: String| ConfigError::Malformed {
+            path: path.to_owned(),
+            error,
+        };
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        config.check().map_err(|rule| malformed(rule.to_owned()))?;
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        for file in [
+            &mut config.data,
+            &mut config.log,
+            &mut config.tls.certificate,
+            &mut config.tls.key,
+            &mut config.tls.client_ca,
+            &mut config.root.file,
+        ] {
+            *file = base.join(&file);
+        }
+        for file in [&mut config.root.passphrase_file, &mut config.rules]
+            .into_iter()
+            .flatten()
+        {
+            *file = base.join(&file);
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        if !self.issuer.starts_with("https://") || self.issuer.ends_with('/') {
+            return Err("issuer: must be an https URL without a slash at its end");
+        }
+        if self
+            .operations
+            .is_some_and(|address| !address.ip().is_loopback())
+        {
+            return Err(
+                "operations: must be a loopback address: health and metrics are plain HTTP",
+            );
+        }
+        if self.origin.is_empty()
+            || self
+                .origin
+                .chars()
+                .any(|c| !c.is_ascii_graphic() || c == '+')
+        {
+            return Err(
+                "origin: must be visible ASCII without spaces or plus signs (C2SP signed-note)",
+            );
+        }
+        Ok(())
+    }
+
+    /// The keyring's folder.
+    #[must_use]
+    pub fn keyring(&self) -> PathBuf {
+        self.data.join("keyring")
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The ledger's journal.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+}
