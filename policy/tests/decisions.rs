@@ -428,7 +428,8 @@ fn cedar_agrees_with_a_plain_second_implementation() {
 #[test]
 fn with_anything_permitted_the_guards_still_imply_the_invariants() {
     let rules = Rules::parse(PERMIT_ALL).unwrap();
-    for case in cases() {
+    // A part of the table: eleven divides none of its dimensions.
+    for case in cases().into_iter().step_by(11) {
         let decision = build(case).read(&rules);
         let rule = rule(&decision);
         assert!(
