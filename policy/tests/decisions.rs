@@ -142,7 +142,12 @@ fn a_grant_names_only_what_is_permitted_and_tells_nothing_of_the_rest() {
     let Decision::Permit(grant) = world.search(&rules) else {
         panic!("refused");
     };
-    let granted: Vec<_> = grant.granted().records.iter().map(|it| it.id.0[0]).collect();
+    let granted: Vec<_> = grant
+        .granted()
+        .records
+        .iter()
+        .map(|it| it.id.0[0])
+        .collect();
     assert_eq!(granted, [1, 3, 4]);
     assert!(
         grant

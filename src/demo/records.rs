@@ -386,10 +386,10 @@ fn parcel(from: String, body: Bytes, file: &Path) -> Parcel {
         }
     }
     // Why: a Patient without an NHS number is found by its own name.
-    if let (Subject::Unnamed, Some(name)) = (&parcel.subject, &named) {
-        if name.kind.as_str() == "Patient" {
-            parcel.subject = Subject::Reference(name.to_string());
-        }
+    if let (Subject::Unnamed, Some(name)) = (&parcel.subject, &named)
+        && name.kind.as_str() == "Patient"
+    {
+        parcel.subject = Subject::Reference(name.to_string());
     }
     parcel
 }
@@ -424,14 +424,13 @@ impl Numbers {
             let mut cells = line.split('\t');
             if let (Some(file), Some(patient), Some(nhs)) =
                 (cells.next(), cells.next(), cells.next())
+                && NhsNumber::try_from(nhs).is_ok()
             {
-                if NhsNumber::try_from(nhs).is_ok() {
-                    let file = file.rsplit('/').next().unwrap_or(file);
-                    numbers.by_file.insert(file.to_owned(), nhs.to_owned());
-                    numbers
-                        .by_patient
-                        .insert(patient.to_owned(), nhs.to_owned());
-                }
+                let file = file.rsplit('/').next().unwrap_or(file);
+                numbers.by_file.insert(file.to_owned(), nhs.to_owned());
+                numbers
+                    .by_patient
+                    .insert(patient.to_owned(), nhs.to_owned());
             }
         }
         numbers
