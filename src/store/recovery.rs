@@ -177,7 +177,8 @@ pub(super) fn build(
             is_complete: true,
         },
     )?;
-    tracing::warn!(
+    if commits_replayed > 0 {
+        tracing::warn!(
             commits = commits_replayed,
             "the index was built from the log"
         );
