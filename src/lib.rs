@@ -1,6 +1,7 @@
 //! Sallyport: an encrypted record-sharing gateway between GP systems and hospitals.
 
 pub mod assembly;
+pub mod bench;
 pub mod caller;
 pub mod cli;
 pub mod clock;
