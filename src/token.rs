@@ -3,7 +3,7 @@
 //! which verifies here and never signs; times are checked against our clock, not its own.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
@@ -33,6 +33,8 @@ pub trait Signs: Send + Sync {
     fn sign(&self, typ: &str, payload: &[u8]) -> String;
     /// Public JWKs, active and retired, as JSON.
     fn verifying(&self) -> Vec<String>;
+    /// Changes whenever any key does.
+    fn epoch(&self) -> u64;
 }
 
 /// Why a token or an assertion is not believed. The words go to the client: they name a member and a rule
@@ -45,8 +47,15 @@ pub struct NotBelieved(pub &'static str);
 pub struct Tokens {
     issuer: String,
     signs: Arc<dyn Signs>,
+    verifying: RwLock<Verifying>,
     used: Mutex<HashMap<[u8; 16], u64>>,
     revoked: Mutex<HashMap<String, u64>>,
+}
+
+/// The keys that verify our own tokens, read once an epoch of the keyring.
+struct Verifying {
+    epoch: u64,
+    keys: Arc<[VerifyingKey]>,
 }
 
 /// A client assertion that is believed: whose it is, and the tag under which it is used up.
@@ -126,6 +135,10 @@ impl Tokens {
         Self {
             issuer,
             signs,
+            verifying: RwLock::new(Verifying {
+                epoch: u64::MAX,
+                keys: Arc::new([]),
+            }),
             used: Mutex::new(HashMap::new()),
             revoked: Mutex::new(HashMap::new()),
         }
@@ -148,7 +161,10 @@ impl Tokens {
         text: &str,
         now_s: u64,
     ) -> Result<Assertion, NotBelieved> {
-        let claims: AssertionClaims = verify(text, sign_key, "client_assertion", None)?;
+        let key = VerifyingKey::from_jwk(sign_key).ok_or(NotBelieved(
+            "client_assertion: the registered key is neither P-256 nor Ed25519",
+        ))?;
+        let claims: AssertionClaims = verify(text, &key, "client_assertion", None)?;
         if claims.iss != client || claims.sub != client {
             return Err(NotBelieved(
                 "client_assertion: iss and sub must both be the client_id",
@@ -246,6 +262,30 @@ impl Tokens {
         }
     }
 
+    /// Our own keys, as the keyring has them now: a key that was destroyed verifies nothing from then on.
+    fn own_keys(&self) -> Arc<[VerifyingKey]> {
+        let epoch = self.signs.epoch();
+        let known = self
+            .verifying
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.epoch == epoch {
+            return Arc::clone(&known.keys);
+        }
+        drop(known);
+        let parse = |jwk: &String| VerifyingKey::from_jwk(&serde_json::from_str(jwk).ok()?);
+        let keys: Arc<[VerifyingKey]> = self.signs.verifying().iter().filter_map(parse).collect();
+        let mut known = self
+            .verifying
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = Verifying {
+            epoch,
+            keys: Arc::clone(&keys),
+        };
+        keys
+    }
+
     /// Believes an access token over this certificate, or says why not.
     ///
     /// # Errors
@@ -260,15 +300,10 @@ impl Tokens {
         if text.len() > TOKEN_BYTES {
             return Err(NO);
         }
-        let keys = self.signs.verifying();
-        let mut believed = None;
-        for key in &keys {
-            let key: Value = serde_json::from_str(key).map_err(|_| NO)?;
-            if let Ok(claims) = verify::<AccessClaims>(text, &key, "access_token", Some("at+jwt")) {
-                believed = Some(claims);
-                break;
-            }
-        }
+        let believed = self
+            .own_keys()
+            .iter()
+            .find_map(|key| verify::<AccessClaims>(text, key, "access_token", Some("at+jwt")).ok());
         let claims = believed.ok_or(NO)?;
         let now_s = now_ms / 1000;
         let bound = B64
@@ -318,10 +353,32 @@ fn assertion_tag(client: &str, jti: &str) -> [u8; 16] {
     tag
 }
 
+/// A key that verifies, and the one algorithm it is for.
+struct VerifyingKey {
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// EC P-256 verifies ES256, OKP Ed25519 verifies EdDSA; no other key verifies anything.
+    fn from_jwk(jwk: &Value) -> Option<Self> {
+        let member = |name| jwk.get(name).and_then(Value::as_str);
+        let algorithm = match (member("kty")?, member("crv")?) {
+            ("EC", "P-256") => Algorithm::ES256,
+            ("OKP", "Ed25519") => Algorithm::EdDSA,
+            _ => return None,
+        };
+        let bare = json!({ "kty": jwk.get("kty"), "crv": jwk.get("crv"), "x": jwk.get("x"), "y": jwk.get("y") });
+        let jwk: Jwk = serde_json::from_value(strip_null(bare)).ok()?;
+        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        Some(Self { algorithm, key })
+    }
+}
+
 /// Verifies a compact JWS with one key. The algorithm is the key's, never the header's.
 fn verify<C: for<'de> Deserialize<'de>>(
     text: &str,
-    key: &Value,
+    key: &VerifyingKey,
     what: &'static str,
     typ: Option<&str>,
 ) -> Result<C, NotBelieved> {
@@ -334,18 +391,6 @@ fn verify<C: for<'de> Deserialize<'de>>(
     if text.len() > TOKEN_BYTES {
         return Err(malformed);
     }
-    let algorithm = match (
-        key.get("kty").and_then(Value::as_str),
-        key.get("crv").and_then(Value::as_str),
-    ) {
-        (Some("EC"), Some("P-256")) => Algorithm::ES256,
-        (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
-        _ => {
-            return Err(NotBelieved(
-                "client_assertion: the registered key is neither P-256 nor Ed25519",
-            ));
-        }
-    };
     let header = header(text).ok_or_else(|| malformed.clone())?;
     // Why: a critical extension that is not understood makes the whole JWS invalid (RFC 7515 §4.1.11).
     if header.contains_key("crit") || header.contains_key("b64") || header.contains_key("zip") {
@@ -354,15 +399,12 @@ fn verify<C: for<'de> Deserialize<'de>>(
     if typ.is_some_and(|typ| header.get("typ").and_then(Value::as_str) != Some(typ)) {
         return Err(malformed);
     }
-    let jwk = json!({ "kty": key.get("kty"), "crv": key.get("crv"), "x": key.get("x"), "y": key.get("y") });
-    let jwk: Jwk = serde_json::from_value(strip_null(jwk)).map_err(|_| malformed.clone())?;
-    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| malformed.clone())?;
-    let mut validation = Validation::new(algorithm);
+    let mut validation = Validation::new(key.algorithm);
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    let data = jsonwebtoken::decode::<C>(text, &decoding, &validation);
+    let data = jsonwebtoken::decode::<C>(text, &key.key, &validation);
     data.map(|data| data.claims)
         .map_err(|error| match error.kind() {
             jsonwebtoken::errors::ErrorKind::InvalidSignature

@@ -96,7 +96,7 @@ fn free_port() -> std::io::Result<u16> {
 fn config(world: &Path, dir: &Path, port: u16) -> String {
     let (world, dir) = (world.display(), dir.display());
     format!(
-        "worker_processes 2; daemon off; master_process on; pid {dir}/pid; error_log /dev/null;\n\
+        "user root; worker_processes 2; daemon off; master_process on; pid {dir}/pid; error_log /dev/null;\n\
          events {{ worker_connections 4096; }}\n\
          http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 10000000;\n\
          client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u;\n\

@@ -232,6 +232,10 @@ impl crate::token::Signs for TokenSigns {
     fn verifying(&self) -> Vec<String> {
         read(&self.0).verifying(&Family::TokenSigning)
     }
+
+    fn epoch(&self) -> u64 {
+        read(&self.0).epoch()
+    }
 }
 
 impl Vault {
