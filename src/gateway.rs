@@ -517,16 +517,21 @@ impl Gateway {
         }
     }
 
-    /// Revokes a token of this caller; it is dead at the next request, also across a restart.
+    /// Revokes a token of this caller, if it is one; it is dead at the next request, also across a restart.
     ///
     /// # Errors
     /// A fault of ours.
-    pub async fn revoke(&self, jti: &str, expires_ms: u64) -> Result<Receipt, Fault> {
-        self.tokens.revoke(jti, expires_ms);
-        Ok(self
-            .ledger
-            .note(Event::new("token.revoke").with("rv", jti))
-            .await?)
+    pub async fn revoke(
+        &self,
+        assertion: &Assertion,
+        token: Option<&policy::Token>,
+    ) -> Result<Receipt, Fault> {
+        let mut event = Event::new("token.revoke").with("aj", assertion.member());
+        if let Some(token) = token {
+            self.tokens.revoke(&token.jti, token.expires_ms);
+            event = event.with("rv", token.jti.as_str());
+        }
+        Ok(self.ledger.note(event).await?)
     }
 
     /// Records that a registered client could not be believed.

@@ -14,6 +14,7 @@ mod serve;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -239,14 +240,21 @@ async fn record_disbelief(app: &Shared, client: &str, why: &str) -> Result<(), P
 
 /// A body, whole, within its bytes and its time.
 async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
-    let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await;
-    match whole {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::malformed(
+    let too_large = || {
+        Problem::malformed(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-long",
             format!("the body has more than {limit} bytes, or ended early"),
-        )),
+        )
+    };
+    // Why: a length that is too large is said before the body comes, not after it was waited for.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await;
+    match whole {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(too_large()),
         Err(_) => Err(Problem::malformed(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
