@@ -89,9 +89,7 @@ pub fn found(
             return Err(AssemblyError::Exists(path));
         }
     }
-    for path in [&config.data] {
-        private_dir(path)?;
-    }
+    private_dir(&config.data)?;
     let now_ms = clock.now_ms();
     let root = RootKey::create(&config.root.file, passphrase)?;
     let mut ring = Keyring::create(&config.keyring(), &root)?;

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::assembly;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connect::Http;
 use crate::dev::World;
 use crate::facts::Statement;
 use crate::http::{self, App, Budgets, Shared};
@@ -217,7 +218,7 @@ pub fn serve(config: &Path) -> ExitCode {
             ),
             None => None,
         };
-        let heart = tokio::spawn(http::heartbeats(Arc::clone(&app)));
+        let heart = tokio::spawn(http::beside(Arc::clone(&app)));
         let serving = http::serve(listener, tls, http::router(Arc::clone(&app)));
         tracing::info!(listen = %config.listen, "serving");
         asked_to_stop().await;
@@ -237,7 +238,13 @@ pub fn serve(config: &Path) -> ExitCode {
 
 /// `sallyport audit verify`
 #[must_use]
-pub fn audit_verify(log: &str, key: &str, since: Option<&Path>, json: bool) -> ExitCode {
+pub fn audit_verify(
+    log: &str,
+    client: Option<(PathBuf, PathBuf)>,
+    key: &str,
+    since: Option<&Path>,
+    json: bool,
+) -> ExitCode {
     let text = if Path::new(key).is_file() {
         std::fs::read_to_string(key).unwrap_or_default()
     } else {
@@ -252,9 +259,19 @@ pub fn audit_verify(log: &str, key: &str, since: Option<&Path>, json: bool) -> E
         Ok(seen) => seen,
         Err(error) => return complain(&format!("--since: {error}")),
     };
-    if !Path::new(log).is_dir() {
+    let source: Box<dyn audit::Source> = if let Some(url) = log.strip_prefix("https://") {
+        let Some((client, ca)) = client else {
+            return complain(&"--log: a URL also needs --client and --ca");
+        };
+        match Remote::new(&format!("https://{url}"), &client, &ca) {
+            Ok(remote) => Box::new(remote),
+            Err(error) => return complain(&error),
+        }
+    } else if Path::new(log).is_dir() {
+        Box::new(audit::Folder(log.into()))
+    } else {
         return complain(&format!("--log: {log} is not a folder"));
-    }
+    };
     let known: Vec<String> = seen.into_iter().collect();
     let bar = crate::demo::progress(0, "entries");
     let progress = |done: u64, all: u64| {
@@ -266,7 +283,7 @@ pub fn audit_verify(log: &str, key: &str, since: Option<&Path>, json: bool) -> E
         progress: &progress,
         ..audit::Check::default()
     };
-    let report = audit::verify(&audit::Folder(log.into()), &key, &check);
+    let report = audit::verify(source.as_ref(), &key, &check);
     bar.finish_and_clear();
     if json {
         say(&report.to_json().to_string());
@@ -314,5 +331,37 @@ fn tell(report: &audit::Report) {
         (false, more) => say(&format!(
             "  and {more} more findings: the log does NOT hold"
         )),
+    }
+}
+
+/// A log that is read from a gateway over mutual TLS, with an auditor's certificate.
+struct Remote {
+    http: Http,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Remote {
+    fn new(url: &str, client: &Path, ca: &Path) -> Result<Self, String> {
+        let (certificate, key) = (client.join("cert.pem"), client.join("key.pem"));
+        let url = url.trim_end_matches('/');
+        let http = Http::new(url, ca, &certificate, &key).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+        Ok(Self { http, runtime })
+    }
+}
+
+impl audit::Source for Remote {
+    fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let path = format!("/{name}");
+        let reply = self.http.send(hyper::Method::GET, &path, &[], Vec::new());
+        let reply = self
+            .runtime
+            .block_on(reply)
+            .map_err(|error| error.to_string())?;
+        match reply.status.as_u16() {
+            200 => Ok(Some(reply.body.to_vec())),
+            404 => Ok(None),
+            status => Err(format!("{name}: {status} {}", reply.text())),
+        }
     }
 }

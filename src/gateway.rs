@@ -444,6 +444,23 @@ impl Gateway {
         Ok((rotation, receipt))
     }
 
+    /// Takes up every rotation that a stop or a crash left half done.
+    ///
+    /// # Errors
+    /// A fault of ours; asking again takes it up where it stopped.
+    pub async fn resume(&self) -> Result<(), Fault> {
+        for owner in self.vault.owners() {
+            let Ok(practice) = Ods::try_from(owner.as_str()) else {
+                continue;
+            };
+            if self.vault.under_versions(&practice).await?.len() > 1 {
+                tracing::info!(owner, "going on with a rotation");
+                self.rewrap(&practice, |_| ()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many record keys stand under each version of each practice's KEK: read by an admin, recorded.
     ///
     /// # Errors

@@ -62,9 +62,15 @@ enum Command {
 enum Audit {
     /// Hash every entry again and hold the whole log against its signed checkpoint.
     Verify {
-        /// The log's folder (C2SP tlog-tiles).
-        #[arg(long, value_name = "DIR")]
+        /// The log's folder (C2SP tlog-tiles), or the gateway's `https://…/log`.
+        #[arg(long, value_name = "DIR|URL")]
         log: String,
+        /// For a URL: the folder of a registered auditor, with `cert.pem` and `key.pem`.
+        #[arg(long, value_name = "DIR")]
+        client: Option<PathBuf>,
+        /// For a URL: the CA that signed the gateway's certificate.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// The log's verification key: `log.vkey`, or the key itself.
         #[arg(long, value_name = "FILE|VKEY")]
         key: String,
@@ -91,10 +97,12 @@ fn main() -> ExitCode {
             command:
                 Audit::Verify {
                     log,
+                    client,
+                    ca,
                     key,
                     since,
                     json,
                 },
-        } => cli::audit_verify(&log, &key, since.as_deref(), json),
+        } => cli::audit_verify(&log, client.zip(ca), &key, since.as_deref(), json),
     }
 }

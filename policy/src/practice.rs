@@ -4,8 +4,6 @@
 //! A practice's token is for one errand; what it says is laid beside what is being done, and the
 //! policy compares. An unknown fact refuses.
 
-use serde_json::Value;
-
 use crate::ask::{Ask, ChangeFacts, Deposit, TOKEN_LIFE_MS, Withdraw};
 use crate::caller::{Caller, Scope};
 use crate::cedar::{PracticeAct, PracticeToken};

@@ -443,14 +443,10 @@ impl FromStr for RecordId {
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .filter_map(|nibble| DIGITS.get(usize::from(nibble)))
-        .collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    let nibbles = bytes.iter().flat_map(|b| [b >> 4, b & 15]);
+    text.extend(nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16)));
+    text
 }
 
 #[cfg(test)]

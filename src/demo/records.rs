@@ -111,8 +111,10 @@ pub(super) async fn tell(story: &mut Story, dir: &Path, path: &Path) -> Result<(
     for refusal in &total.refused {
         story.note(&format!("refused  {refusal}"));
     }
+    let replaced = total.filed.saturating_sub(total.opened + total.withheld);
     let what = format!(
-        "{} records of {} bodies filed; {} opened by the hospital byte for byte, {} sensitive ones withheld",
+        "{} records of {} bodies filed; {} opened by the hospital byte for byte, {} sensitive ones withheld, \
+         {replaced} replaced by later versions",
         total.filed, total.bodies, total.opened, total.withheld
     );
     story.check(
@@ -384,10 +386,10 @@ fn parcel(from: String, body: Bytes, file: &Path) -> Parcel {
         }
     }
     // Why: a Patient without an NHS number is found by its own name.
-    if let (Subject::Unnamed, Some(name)) = (&parcel.subject, &named) {
-        if name.kind.as_str() == "Patient" {
-            parcel.subject = Subject::Reference(name.to_string());
-        }
+    if let (Subject::Unnamed, Some(name)) = (&parcel.subject, &named)
+        && name.kind.as_str() == "Patient"
+    {
+        parcel.subject = Subject::Reference(name.to_string());
     }
     parcel
 }
@@ -422,24 +424,32 @@ impl Numbers {
             let mut cells = line.split('\t');
             if let (Some(file), Some(patient), Some(nhs)) =
                 (cells.next(), cells.next(), cells.next())
+                && NhsNumber::try_from(nhs).is_ok()
             {
-                if NhsNumber::try_from(nhs).is_ok() {
-                    let file = file.rsplit('/').next().unwrap_or(file);
-                    numbers.by_file.insert(file.to_owned(), nhs.to_owned());
-                    numbers
-                        .by_patient
-                        .insert(patient.to_owned(), nhs.to_owned());
-                }
+                let file = file.rsplit('/').next().unwrap_or(file);
+                numbers.by_file.insert(file.to_owned(), nhs.to_owned());
+                numbers
+                    .by_patient
+                    .insert(patient.to_owned(), nhs.to_owned());
             }
         }
         numbers
     }
 
-    fn sort(&self, parcels: Vec<Parcel>) -> Sorted {
+    fn sort(mut self, parcels: Vec<Parcel>) -> Sorted {
         let mut taken: BTreeSet<String> = self.by_patient.values().cloned().collect();
         for parcel in &parcels {
             if let Subject::Number(number) = &parcel.subject {
                 taken.insert(number.as_str().to_owned());
+                // A Patient among them says whom the others mean by its name.
+                let id = parcel
+                    .target
+                    .as_deref()
+                    .and_then(|name| name.strip_prefix("Patient/"));
+                if let Some(id) = id {
+                    self.by_patient
+                        .insert(id.to_owned(), number.as_str().to_owned());
+                }
             }
         }
         let mut fresh = (0..10_000_000u32)

@@ -68,6 +68,7 @@ pub struct World {
     vkey: Vkey,
     app: Shared,
     serving: Serving,
+    beside: tokio::task::JoinHandle<()>,
 }
 
 impl World {
@@ -123,6 +124,7 @@ impl World {
             dir: dir.to_owned(),
             issuer: config.issuer,
             vkey,
+            beside: tokio::spawn(http::beside(Arc::clone(&app))),
             app,
             serving,
         };
@@ -212,6 +214,7 @@ impl World {
     /// If the stop cannot be recorded.
     pub async fn stop(self) -> Result<(), WorldError> {
         self.serving.stop().await;
+        self.beside.abort();
         self.app.gateway.close().await?;
         Ok(())
     }

@@ -23,7 +23,7 @@ fn practice(code: &str) -> Result<Ods, Problem> {
 
 /// `POST /admin/keys/{practice}/rotate`: a new KEK from now on; the rewrap goes on in the background and ends
 /// with its own entry in the ledger.
-pub async fn rotate(
+pub(super) async fn rotate(
     State(app): State<Shared>,
     client: Client,
     Path(code): Path<String>,
@@ -56,7 +56,7 @@ async fn rotated(app: &Shared, client: &Client, code: &str) -> Result<Response, 
 }
 
 /// `GET /admin/keys/{practice}`: how many record keys stand under each version of its KEK.
-pub async fn versions(
+pub(super) async fn versions(
     State(app): State<Shared>,
     client: Client,
     Path(code): Path<String>,

@@ -15,7 +15,7 @@ use crate::token::Issued;
 use crate::vault::{FilingError, Release, RotationError, VaultError};
 
 /// Carries the receipt, base64url, on every answer that carries a decision.
-pub static RECEIPT: HeaderName = HeaderName::from_static("sallyport-receipt");
+pub(super) static RECEIPT: HeaderName = HeaderName::from_static("sallyport-receipt");
 /// What a refused caller of the FHIR side gets, always.
 const REFUSED: &str = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden","details":{"text":"Not permitted."}}]}"#;
 /// What a refused caller of the token endpoint gets, always.
@@ -26,7 +26,7 @@ const FHIR: &str = "application/fhir+json; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// What can be wrong, as the outside sees it.
-pub enum Problem {
+pub(super) enum Problem {
     /// The request itself breaks a rule; it names its own member and the rule.
     Malformed {
         /// 400, 404, 405, 406, 409, 413, 415 or 422.
@@ -50,7 +50,11 @@ pub enum Problem {
 
 impl Problem {
     /// A request that breaks a rule of its own form.
-    pub fn malformed(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn malformed(
+        status: StatusCode,
+        code: &'static str,
+        text: impl Into<String>,
+    ) -> Self {
         Self::Malformed {
             status,
             code,
@@ -60,7 +64,7 @@ impl Problem {
 
     /// As the FHIR side says it: an OperationOutcome.
     #[must_use]
-    pub fn fhir(self) -> Response {
+    pub(super) fn fhir(self) -> Response {
         let (status, code, text) = match self {
             Self::Refused(receipt) => {
                 let response = text_response(StatusCode::FORBIDDEN, FHIR, REFUSED);
@@ -89,7 +93,7 @@ impl Problem {
 
     /// As the token endpoint and the other JSON sides say it (RFC 6749 §5.2).
     #[must_use]
-    pub fn oauth(self) -> Response {
+    pub(super) fn oauth(self) -> Response {
         let (status, code, text) = match self {
             Self::Refused(receipt) => {
                 let response = text_response(StatusCode::FORBIDDEN, JSON, ACCESS_DENIED);
@@ -162,7 +166,7 @@ impl From<Fault> for Problem {
 
 /// An OperationOutcome with one issue.
 #[must_use]
-pub fn outcome(code: &str, text: &str) -> String {
+pub(super) fn outcome(code: &str, text: &str) -> String {
     json!({
         "resourceType": "OperationOutcome",
         "issue": [{ "severity": "error", "code": code, "details": { "text": text } }],
@@ -171,22 +175,26 @@ pub fn outcome(code: &str, text: &str) -> String {
 }
 
 /// Plain JSON.
-pub fn json_response(status: StatusCode, value: &Value) -> Response {
+pub(super) fn json_response(status: StatusCode, value: &Value) -> Response {
     text_response(status, JSON, &value.to_string())
 }
 
 /// FHIR JSON.
-pub fn fhir_response(status: StatusCode, value: &Value) -> Response {
+pub(super) fn fhir_response(status: StatusCode, value: &Value) -> Response {
     text_response(status, FHIR, &value.to_string())
 }
 
 /// Any text under this media type.
-pub fn text_response(status: StatusCode, media_type: &'static str, text: &str) -> Response {
+pub(super) fn text_response(status: StatusCode, media_type: &'static str, text: &str) -> Response {
     bytes_response(status, media_type, Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// Any bytes under this media type. Nothing that leaves here may be kept by a cache.
-pub fn bytes_response(status: StatusCode, media_type: &'static str, bytes: Bytes) -> Response {
+pub(super) fn bytes_response(
+    status: StatusCode,
+    media_type: &'static str,
+    bytes: Bytes,
+) -> Response {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     response
@@ -199,7 +207,7 @@ pub fn bytes_response(status: StatusCode, media_type: &'static str, bytes: Bytes
 }
 
 /// Adds the receipt of the decision that this answer carries.
-pub fn with_receipt(mut response: Response, receipt: &Receipt, open: Open) -> Response {
+pub(super) fn with_receipt(mut response: Response, receipt: &Receipt, open: Open) -> Response {
     if let Ok(value) = HeaderValue::from_str(&receipt.to_header(open)) {
         response.headers_mut().insert(RECEIPT.clone(), value);
     }
@@ -207,7 +215,7 @@ pub fn with_receipt(mut response: Response, receipt: &Receipt, open: Open) -> Re
 }
 
 /// Adds one header whose value is visible ASCII.
-pub fn with_header(mut response: Response, name: HeaderName, value: &str) -> Response {
+pub(super) fn with_header(mut response: Response, name: HeaderName, value: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
@@ -223,7 +231,7 @@ fn retry(response: Response, status: StatusCode) -> Response {
 }
 
 /// The token endpoint's success (RFC 6749 §5.1, RFC 9396 §7).
-pub fn issued(issued: &Issued, receipt: &Receipt) -> Response {
+pub(super) fn issued(issued: &Issued, receipt: &Receipt) -> Response {
     let body = json!({
         "access_token": issued.access_token,
         "token_type": "Bearer",
@@ -234,7 +242,7 @@ pub fn issued(issued: &Issued, receipt: &Receipt) -> Response {
 }
 
 /// A release and where its next page is to be asked for.
-pub struct Page {
+pub(super) struct Page {
     /// What leaves.
     pub release: Release,
     /// Absolute link.

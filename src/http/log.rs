@@ -12,7 +12,7 @@ use crate::gateway::Answer;
 use crate::ledger::Open;
 
 /// `GET /log/checkpoint`
-pub async fn checkpoint(State(app): State<Shared>, _client: Client) -> Response {
+pub(super) async fn checkpoint(State(app): State<Shared>, _client: Client) -> Response {
     match file(&app, "checkpoint") {
         Ok(bytes) => bytes_response(StatusCode::OK, "text/plain; charset=utf-8", bytes),
         Err(problem) => problem.oauth(),
@@ -20,7 +20,11 @@ pub async fn checkpoint(State(app): State<Shared>, _client: Client) -> Response 
 }
 
 /// `GET /log/tile/…`
-pub async fn tile(State(app): State<Shared>, client: Client, Path(path): Path<String>) -> Response {
+pub(super) async fn tile(
+    State(app): State<Shared>,
+    client: Client,
+    Path(path): Path<String>,
+) -> Response {
     match read(&app, &client, &path).await {
         Ok(response) => response,
         Err(problem) => problem.oauth(),

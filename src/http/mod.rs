@@ -24,7 +24,7 @@ use axum::routing::{get, post};
 use policy::Caller;
 
 pub use budget::Budgets;
-pub use operations::{heartbeats, operations};
+pub use operations::{beside, operations};
 pub use serve::{Serving, TlsError, serve, tls};
 
 use crate::caller::{self, NotAuthenticated, Peer};
@@ -238,7 +238,7 @@ async fn record_disbelief(app: &Shared, client: &str, why: &str) -> Result<(), P
 }
 
 /// A body, whole, within its bytes and its time.
-pub(crate) async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
+async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await;
     match whole {
         Ok(Ok(bytes)) => Ok(bytes),

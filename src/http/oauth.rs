@@ -67,7 +67,7 @@ fn invalid(text: &str) -> Problem {
 }
 
 /// `POST /oauth/token`
-pub async fn token(
+pub(super) async fn token(
     State(app): State<Shared>,
     client: Client,
     headers: HeaderMap,
@@ -152,7 +152,7 @@ fn one_detail(text: &str) -> Result<Value, String> {
 }
 
 /// `POST /oauth/revoke` (RFC 7009): the caller's own token, dead at the next request.
-pub async fn revoke(
+pub(super) async fn revoke(
     State(app): State<Shared>,
     client: Client,
     headers: HeaderMap,
@@ -195,12 +195,12 @@ async fn revoked(
 }
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414)
-pub async fn metadata(State(app): State<Shared>, _client: Client) -> Response {
+pub(super) async fn metadata(State(app): State<Shared>, _client: Client) -> Response {
     json_response(StatusCode::OK, &described(app.gateway.tokens().issuer()))
 }
 
 /// `GET /.well-known/smart-configuration` (SMART App Launch 2.2, backend services)
-pub async fn smart(State(app): State<Shared>, _client: Client) -> Response {
+pub(super) async fn smart(State(app): State<Shared>, _client: Client) -> Response {
     let mut value = described(app.gateway.tokens().issuer());
     if let Some(object) = value.as_object_mut() {
         object.insert(
@@ -233,7 +233,7 @@ fn described(issuer: &str) -> Value {
 }
 
 /// `GET /.well-known/jwks.json` (RFC 7517 §5): active and retired verification keys.
-pub async fn jwks(State(app): State<Shared>, _client: Client) -> Response {
+pub(super) async fn jwks(State(app): State<Shared>, _client: Client) -> Response {
     let keys: Vec<Value> = app
         .gateway
         .vault()

@@ -72,8 +72,17 @@ async fn metrics(State(app): State<Shared>) -> Response {
     )
 }
 
+/// What goes on beside the requests: rotations that were left half done are taken up, then a heartbeat is
+/// recorded every five minutes, with what was counted but not recorded since the last.
+pub async fn beside(app: Shared) {
+    if let Err(fault) = app.gateway.resume().await {
+        tracing::error!(%fault, "a rotation that was left half done could not be taken up");
+    }
+    heartbeats(app).await;
+}
+
 /// Records a heartbeat every five minutes, with what was counted but not recorded since the last.
-pub async fn heartbeats(app: Shared) {
+async fn heartbeats(app: Shared) {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
         beat.tick().await;

@@ -1,15 +1,11 @@
 //! The leaf: one line of RFC 8785 JSON, ASCII and integers, without personal data; and the sealed body beside it.
 //! What a leaf says of actor, subject, object and context are salted commitments; salts and values stand in the body.
-//! A [`Draft`] is made on the caller's task and lacks only index and time, which the writer alone gives.
 //! Leaves are hashed as the bytes they are: nobody re-serialises one to verify it.
 
-use super::RecordError;
+use super::canonical::{canonical, exact};
 use super::tree::{Hash, leaf_hash};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use policy::Account;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 /// A leaf is at most this long, so that a bundle of them stays small and an entry fits its two-byte length.
 pub const LEAF_BYTES_MAX: usize = 4096;
@@ -17,12 +13,6 @@ pub const LEAF_BYTES_MAX: usize = 4096;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// The four things a leaf commits to, in their RFC 8785 order.
 pub const GROUPS: [&str; 4] = ["actor", "context", "object", "subject"];
-/// Members that the ledger itself writes.
-const OWN: [&str; 12] = [
-    "atag", "b", "c", "ev", "gw", "i", "n", "out", "pol", "tag", "ts", "v",
-];
-/// Room for index and time, which come last.
-pub(super) const NUMBERS_BYTES: usize = 40;
 
 /// Keys that hide what a leaf is about, for all but those who hold them.
 pub trait Seals: Send + Sync {
@@ -86,33 +76,6 @@ impl Event {
     }
 }
 
-/// What opens the commitments of one leaf.
-pub(super) struct Openings(Vec<(&'static str, Hash, Value)>);
-
-impl Openings {
-    /// One salt a group from one secret: `HMAC-SHA-256(secret, name)`; opening one tells nothing of the others.
-    fn new(secret: &Hash, account: &Account) -> Self {
-        let value = |name| match name {
-            "actor" => &account.actor,
-            "context" => &account.context,
-            "object" => &account.object,
-            _ => &account.subject,
-        };
-        let group = |name| (name, hmac(secret, name), Value::clone(value(name)));
-        Self(GROUPS.into_iter().map(group).collect())
-    }
-
-    /// `{NAME: {"salt", "value"}}` of the groups `wanted`.
-    pub(super) fn to_json(&self, wanted: impl Fn(&str) -> bool) -> Value {
-        let chosen = self.0.iter().filter(|(name, ..)| wanted(name));
-        let opened = chosen.map(|(name, salt, value)| {
-            let opening = json!({ "salt": URL_SAFE_NO_PAD.encode(salt), "value": value });
-            ((*name).to_owned(), opening)
-        });
-        Value::Object(opened.collect())
-    }
-}
-
 /// `SHA-256("sallyport/audit/v1/NAME" ‖ 0x00 ‖ salt ‖ RFC 8785 of value)`. The salt hides values that can be guessed;
 /// the commitment, not the body's encryption, is what nobody can later read in two ways.
 #[must_use]
@@ -126,178 +89,23 @@ pub fn commitment(name: &str, salt: &Hash, canonical: &[u8]) -> Hash {
     hash.finalize().into()
 }
 
-/// HMAC-SHA-256 (RFC 2104) for a key of one hash's length.
-fn hmac(key: &Hash, message: &str) -> Hash {
-    let pad = |with: u8| {
-        let mut block = [with; 64];
-        for (byte, key) in block.iter_mut().zip(key) {
-            *byte ^= key;
-        }
-        Sha256::new().chain_update(block)
-    };
-    let inner = pad(0x36).chain_update(message).finalize();
-    pad(0x5c).chain_update(inner).finalize().into()
-}
-
-/// RFC 8785.
-pub(super) fn canonical(value: &Value) -> Result<String, RecordError> {
-    serde_json_canonicalizer::to_string(value)
-        .map_err(|_| RecordError::Malformed("a value has no canonical form"))
-}
-
-/// A leaf and body that lack only their place and time.
-pub(super) struct Draft {
-    before_index: String,
-    before_time: String,
-    after_time: String,
-    /// Sealed; empty for the gateway's own acts.
-    pub(super) body: Vec<u8>,
-    /// Whether it may use the room kept for emergencies.
-    pub(super) reserve: bool,
-}
-
-impl Draft {
-    /// The leaf of a verdict. Its members are the same for a permit and a refusal.
-    pub(super) fn of_account(
-        account: &Account,
-        extra: Extra,
-        gateway: &str,
-        seal: &dyn Seals,
-        secret: &Hash,
-        nonce: &[u8; 16],
-    ) -> Result<(Self, Arc<Openings>), RecordError> {
-        let openings = Openings::new(secret, account);
-        let mut commitments = Map::new();
-        let mut plain = Map::from_iter([("s".to_owned(), encoded(secret))]);
-        for (name, salt, value) in &openings.0 {
-            let hash = commitment(name, salt, canonical(value)?.as_bytes());
-            commitments.insert((*name).to_owned(), encoded(&hash));
-            plain.insert((*name).to_owned(), value.clone());
-        }
-        // The names that the object's digest stands for: bound by it, and in the body alone.
-        plain.insert("detail".to_owned(), account.detail.clone());
-        let body = seal.seal_body(nonce, canonical(&Value::Object(plain))?.as_bytes());
-        if body.len() > BODY_BYTES_MAX {
-            return Err(RecordError::TooLarge);
-        }
-        let mut members = vec![
-            ("atag", encoded(&seal.actor_tag(&account.actor, nonce))),
-            ("b", encoded(&Sha256::digest(&body))),
-            ("c", Value::Object(commitments)),
-            ("ev", account.event.into()),
-            ("gw", gateway.into()),
-            ("n", encoded(nonce)),
-            ("out", account.outcome.code().into()),
-            ("pol", account.policy.as_str().into()),
-            ("tag", encoded(&seal.tag(nonce))),
-        ];
-        join(&mut members, extra.members)?;
-        let draft = Self::new(members, body, account.emergency)?;
-        Ok((draft, Arc::new(openings)))
-    }
-
-    /// The leaf of one of the gateway's own acts.
-    pub(super) fn of_event(event: Event, gateway: Option<&str>) -> Result<Self, RecordError> {
-        let mut members = vec![("ev", event.name.into())];
-        members.extend(gateway.map(|name| ("gw", name.into())));
-        join(&mut members, event.members)?;
-        Self::new(members, Vec::new(), event.reserve)
-    }
-
-    fn new(
-        mut members: Vec<(&'static str, Value)>,
-        body: Vec<u8>,
-        reserve: bool,
-    ) -> Result<Self, RecordError> {
-        if !members.iter().all(|(_, value)| is_plain(value)) {
-            return Err(RecordError::Malformed("a member is not ASCII and integers"));
-        }
-        members.push(("v", 1.into()));
-        // Why by bytes: RFC 8785 sorts by UTF-16 units, which for ASCII names are the bytes.
-        members.sort_unstable_by_key(|(name, _)| *name);
-        let mut parts = [String::from("{"), String::new(), String::new()];
-        for (name, value) in members {
-            let part = match name {
-                name if name < "i" => 0,
-                name if name < "ts" => 1,
-                _ => 2,
-            };
-            if let Some(text) = parts.get_mut(part) {
-                let open = if part == 2 { (",", "") } else { ("", ",") };
-                text.push_str(&format!(
-                    "{}\"{name}\":{}{}",
-                    open.0,
-                    canonical(&value)?,
-                    open.1
-                ));
-            }
-        }
-        let [mut before_index, middle, mut after_time] = parts;
-        before_index.push_str("\"i\":");
-        let before_time = format!(",{middle}\"ts\":");
-        after_time.push('}');
-        let draft = Self {
-            before_index,
-            before_time,
-            after_time,
-            body,
-            reserve,
-        };
-        if draft.leaf_bytes() + NUMBERS_BYTES > LEAF_BYTES_MAX {
-            return Err(RecordError::TooLarge);
-        }
-        Ok(draft)
-    }
-
-    /// The leaf's length without index and time.
-    pub(super) fn leaf_bytes(&self) -> usize {
-        self.before_index.len() + self.before_time.len() + self.after_time.len()
-    }
-
-    /// The leaf's text at that place and time.
-    pub(super) fn leaf(&self, index: u64, ts_ms: u64) -> String {
-        let (a, b, c) = (&self.before_index, &self.before_time, &self.after_time);
-        format!("{a}{index}{b}{ts_ms}{c}")
-    }
-}
-
-fn join(
-    members: &mut Vec<(&'static str, Value)>,
-    more: Vec<(&'static str, Value)>,
-) -> Result<(), RecordError> {
-    for (name, value) in more {
-        let lower = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        let taken = OWN.contains(&name) || members.iter().any(|(other, _)| *other == name);
-        if taken || !lower {
-            return Err(RecordError::Malformed(
-                "a member's name is taken or not a-z",
-            ));
-        }
-        members.push((name, value));
-    }
-    Ok(())
-}
-
 /// ASCII strings and integers that every JSON reader reads alike, and lists and objects of them.
-fn is_plain(value: &Value) -> bool {
-    const EXACT: i64 = (1 << 53) - 1;
-    let text = |text: &str| text.bytes().all(|b| (0x20..0x7f).contains(&b));
+pub(super) fn is_plain(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(_) => true,
-        Value::Number(number) => number
-            .as_i64()
-            .is_some_and(|n| (-EXACT..=EXACT).contains(&n)),
-        Value::String(string) => text(string),
+        Value::Number(_) => exact(value).is_some(),
+        Value::String(string) => is_plain_text(string),
         Value::Array(list) => list.iter().all(is_plain),
         Value::Object(map) => map
             .iter()
-            .all(|(name, value)| text(name) && is_plain(value)),
+            .all(|(name, value)| is_plain_text(name) && is_plain(value)),
     }
 }
 
-fn encoded(bytes: &[u8]) -> Value {
-    URL_SAFE_NO_PAD.encode(bytes).into()
+/// Printable ASCII.
+pub(super) fn is_plain_text(text: &str) -> bool {
+    text.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 
 /// A leaf that stands in the ledger.

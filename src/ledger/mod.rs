@@ -6,6 +6,8 @@
 //! A failure of the disk stops the ledger until it is reopened, and nothing is released meanwhile.
 
 pub mod audit;
+mod canonical;
+mod draft;
 mod folder;
 mod journal;
 pub mod leaf;
@@ -34,9 +36,9 @@ pub use receipt::{CheckError, Evidence, Open, Receipt, check};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, RealDisk};
 use bytes::Bytes;
+use draft::{Dice, Draft, Openings};
 use folder::Folder;
 use journal::{Appender, Reader, Spare, Step};
-use leaf::{Draft, Openings};
 use note::{Checkpoint, NotAVkey, NoteError};
 use policy::Verdict;
 use publish::{Chore, Housekeeper, PublishError, Publisher};
@@ -442,7 +444,7 @@ impl Ledger {
         extra: Extra,
         seal: &dyn Seals,
     ) -> Result<Recorded<V>, RecordError> {
-        let (draft, openings) = self.draft(&verdict.account(), extra, seal)?;
+        let (draft, openings) = self.draft(verdict.account(), extra, seal)?;
         let receipt = self.enter(draft, Some(openings)).await?;
         Ok(Recorded { verdict, receipt })
     }
@@ -546,21 +548,19 @@ impl Ledger {
 
     fn draft(
         &self,
-        account: &policy::Account,
+        account: policy::Account,
         extra: Extra,
         seal: &dyn Seals,
     ) -> Result<(Draft, Arc<Openings>), RecordError> {
-        let (mut secret, mut nonce) = ([0; 32], [0; 16]);
-        (self.0.options.random)(&mut secret);
-        (self.0.options.random)(&mut nonce);
-        Draft::of_account(
-            account,
-            extra,
-            &self.0.options.gateway,
-            seal,
-            &secret,
-            &nonce,
-        )
+        let mut dice = [[0; 16]; 3];
+        (self.0.options.random)(dice.as_flattened_mut());
+        let [first, second, nonce] = dice;
+        let mut secret = [0; 32];
+        for (to, from) in secret.iter_mut().zip(first.into_iter().chain(second)) {
+            *to = from;
+        }
+        let dice = Dice { secret, nonce };
+        Draft::of_account(account, extra, &self.0.options.gateway, seal, &dice)
     }
 
     async fn enter(

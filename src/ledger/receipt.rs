@@ -2,7 +2,9 @@
 //! A receipt is evidence. It may be copied and kept, and it opens nothing by itself.
 //! A receipt that fails [`check`] proves nothing, whatever stands in it.
 
-use super::leaf::{self, Leaf, Openings};
+use super::canonical::canonical;
+use super::draft::Openings;
+use super::leaf::{Leaf, commitment};
 use super::note::{Checkpoint, NoteError, Vkey};
 use super::tile::number;
 use super::tree::{self, Hash};
@@ -201,7 +203,7 @@ fn open(name: &str, opening: &Value, leaf: &Map<String, Value>) -> Option<Value>
         .decode(opening.get("salt")?.as_str()?)
         .ok()?;
     let value = opening.get("value")?;
-    let canonical = leaf::canonical(value).ok()?;
-    let hash = leaf::commitment(name, &salt.try_into().ok()?, canonical.as_bytes());
+    let text = canonical(value).ok()?;
+    let hash = commitment(name, &salt.try_into().ok()?, text.as_bytes());
     (URL_SAFE_NO_PAD.encode(hash) == committed).then(|| value.clone())
 }

@@ -130,11 +130,12 @@ pub(super) fn account(n: u64, outcome: Outcome) -> Account {
         object: json!({ "records": [format!("Observation/{n}")] }),
         context: json!({ "purpose": "TREAT", "n": n }),
         emergency: false,
+        detail: json!([]),
     }
 }
 
 pub(super) async fn enter(ledger: &Ledger, account: &Account) -> Result<Receipt, RecordError> {
-    let (draft, openings) = ledger.draft(account, Extra::default(), &Sealing)?;
+    let (draft, openings) = ledger.draft(account.clone(), Extra::default(), &Sealing)?;
     ledger.enter(draft, Some(openings)).await
 }
 
@@ -311,7 +312,7 @@ async fn members_beside_the_ledgers_own_are_plain_and_its_names_are_taken() {
     let ledger = world.open();
     let attempt = |name: &'static str, value: Value| {
         let members = vec![(name, value)];
-        let made = ledger.draft(&account(1, Outcome::Permit), Extra { members }, &Sealing);
+        let made = ledger.draft(account(1, Outcome::Permit), Extra { members }, &Sealing);
         made.map(|(draft, _)| draft.leaf(1, 2))
     };
     let leaf = attempt("facts", json!({ "ods": "A81001", "n": 12, "digest": "x" })).unwrap();
@@ -571,17 +572,13 @@ async fn the_folder_serves_every_size_that_was_signed() {
 fn the_frozen_vector_still_comes_out() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/ledger.json");
     let vector: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let (secret, nonce) = ([0x11; 32], [0x22; 16]);
+    let dice = Dice {
+        secret: [0x11; 32],
+        nonce: [0x22; 16],
+    };
     let members = vec![("aj", json!("AAAAAAAAAAAAAAAAAAAAAA"))];
     let account = account(7, Outcome::Permit);
-    let made = Draft::of_account(
-        &account,
-        Extra { members },
-        "gw1",
-        &Sealing,
-        &secret,
-        &nonce,
-    );
+    let made = Draft::of_account(account, Extra { members }, "gw1", &Sealing, &dice);
     let (draft, openings) = made.unwrap();
     let genesis = Draft::of_event(Event::new("log.genesis").with("origin", ORIGIN), None).unwrap();
     let leaves = [

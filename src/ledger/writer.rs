@@ -4,8 +4,8 @@
 //! After any error it answers nobody and ends: the ledger is stopped until it is reopened, which checks everything.
 
 use super::RecordError;
+use super::draft::{Draft, NUMBERS_BYTES};
 use super::journal::{self, Appender, Group};
-use super::leaf::{Draft, NUMBERS_BYTES};
 use super::note::{Checkpoint, SignsNotes, Vkey};
 use super::publish::Chore;
 use super::tree::{Forgotten, Hash, Keep, Tree, leaf_hash};

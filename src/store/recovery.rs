@@ -131,9 +131,11 @@ pub(super) fn recover(
     {
         return Ok(recovered);
     }
-    tracing::error!(
-        "the index is missing, damaged, unfinished or older than it promised: it is built from the log"
-    );
+    if known.is_some() {
+        tracing::error!(
+            "the index is missing, damaged, unfinished or older than it promised: it is built from the log"
+        );
+    }
     build(segments, found, place, dir, known)
 }
 
@@ -175,10 +177,12 @@ pub(super) fn build(
             is_complete: true,
         },
     )?;
-    tracing::warn!(
-        commits = commits_replayed,
-        "the index was built from the log"
-    );
+    if commits_replayed > 0 {
+        tracing::warn!(
+            commits = commits_replayed,
+            "the index was built from the log"
+        );
+    }
     Ok(Recovered {
         index,
         mark,

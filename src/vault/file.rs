@@ -206,7 +206,7 @@ impl Vault {
         for (filing, standing) in &batch.filings {
             let id = standing
                 .as_ref()
-                .map_or_else(new_id, |standing| standing.id.clone());
+                .map_or_else(new_id, |standing| standing.id);
             let version = standing.as_ref().map_or(1, |standing| standing.version + 1);
             let (line, dek, card) =
                 self.envelope(&batch, &key, filing, &format!("{id}.{version}"), now_s);

@@ -61,6 +61,17 @@ impl Vault {
         Ok(())
     }
 
+    /// Every owner of a KEK: the practices, and `audit`.
+    #[must_use]
+    pub fn owners(&self) -> Vec<String> {
+        let ring = read(&self.ring);
+        let owner = |family: &Family| match family {
+            Family::Kek(owner) => Some(owner.clone()),
+            _ => None,
+        };
+        ring.families().filter_map(owner).collect()
+    }
+
     /// Makes a new version of the practice's KEK. From its return on, nothing is sealed under an older one.
     ///
     /// # Errors

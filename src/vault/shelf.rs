@@ -134,7 +134,7 @@ impl Vault {
 impl Shelf {
     fn put(&mut self, practice: Ods, id: RecordId, row: CardRow, card: Card) {
         let facts = RecordFacts {
-            id: id.clone(),
+            id,
             version: row.version,
             category: card.category,
             labels: card.labels.clone(),

@@ -141,7 +141,14 @@ impl World {
     }
 
     pub fn read_ask(&self, selection: Selection) -> Ask<Read> {
-        Ask::new(self.caller(), Read { selection })
+        Ask::new(
+            self.caller(),
+            Read {
+                selection,
+                patient: None,
+                limit: 200,
+            },
+        )
     }
 
     pub fn read(&self, rules: &Rules) -> Decision<Read> {
