@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "tests may panic"
 )]
 
@@ -52,7 +53,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "cli",
         "",
-        "assembly clock config demo dev facts http ledger",
+        "assembly clock config connect demo dev facts http ledger",
     ),
 ];
 
