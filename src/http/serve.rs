@@ -157,12 +157,23 @@ async fn accept(
     }
 }
 
+/// Why a connection ended early. It concerns nobody but its peer.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    /// The socket, or the handshake.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The protocol on it; the words are the HTTP library's.
+    #[error("{0}")]
+    Http(String),
+}
+
 async fn connection(
     stream: TcpStream,
     tls: TlsAcceptor,
     router: Router,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream))
         .await
@@ -196,9 +207,12 @@ async fn connection(
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| ConnectionError::Http(error.to_string()))
 }
