@@ -2,7 +2,7 @@
 //! its signature, its strictly typed times and its binding held. The only file that names `jsonwebtoken`,
 //! which verifies here and never signs; times are checked against our clock, not its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -48,8 +48,51 @@ pub struct Tokens {
     issuer: String,
     signs: Arc<dyn Signs>,
     verifying: RwLock<Verifying>,
-    used: Mutex<HashMap<[u8; 16], u64>>,
-    revoked: Mutex<HashMap<String, u64>>,
+    used: Mutex<Remembered<[u8; 16]>>,
+    revoked: Mutex<Remembered<String>>,
+}
+
+/// What is remembered until it would have expired anyway. Forgetting costs what is forgotten, not what is kept.
+struct Remembered<K> {
+    until: HashMap<K, u64>,
+    /// Keys by the second in which they may be forgotten.
+    by_second: BTreeMap<u64, Vec<K>>,
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Remembered<K> {
+    fn new() -> Self {
+        Self {
+            until: HashMap::new(),
+            by_second: BTreeMap::new(),
+        }
+    }
+
+    /// `false` if it is remembered already; it then stays so for as long as it was.
+    fn insert(&mut self, key: K, until_ms: u64, now_ms: u64) -> bool {
+        while let Some(second) = self
+            .by_second
+            .first_entry()
+            .filter(|entry| *entry.key() * 1000 < now_ms)
+        {
+            for key in second.remove() {
+                self.until.remove(&key);
+            }
+        }
+        if self.until.contains_key(&key) {
+            return false;
+        }
+        // Why a second more: nothing is forgotten in the second in which it still counts.
+        self.by_second
+            .entry(until_ms / 1000 + 1)
+            .or_default()
+            .push(key.clone());
+        self.until.insert(key, until_ms);
+        true
+    }
+
+    fn contains(&self, key: &K) -> bool {
+        self.until.contains_key(key)
+    }
 }
 
 /// The keys that verify our own tokens, read once an epoch of the keyring.
@@ -139,8 +182,8 @@ impl Tokens {
                 epoch: u64::MAX,
                 keys: Arc::new([]),
             }),
-            used: Mutex::new(HashMap::new()),
-            revoked: Mutex::new(HashMap::new()),
+            used: Mutex::new(Remembered::new()),
+            revoked: Mutex::new(Remembered::new()),
         }
     }
 
@@ -211,31 +254,23 @@ impl Tokens {
     #[must_use]
     pub fn use_up(&self, assertion: &Assertion, now_ms: u64) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() > 100_000 {
-            used.retain(|_, expires| *expires > now_ms);
-        }
-        used.insert(assertion.tag, assertion.expires_ms)
-            .is_none_or(|expires| expires <= now_ms)
+        used.insert(assertion.tag, assertion.expires_ms, now_ms)
     }
 
     /// At start: an assertion that the ledger says was used at `ts_ms` stays used for as long as it could live.
     pub fn used_before(&self, member: &str, ts_ms: u64) {
         let tag = B64.decode(member).ok().and_then(|tag| tag.try_into().ok());
         if let Some(tag) = tag {
-            let until = ts_ms + (ASSERTION_SECONDS + AHEAD_SECONDS) * 1000;
-            self.used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(tag, until);
+            let until_ms = ts_ms + (ASSERTION_SECONDS + AHEAD_SECONDS) * 1000;
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let _: bool = used.insert(tag, until_ms, 0);
         }
     }
 
     /// Revokes a token until it would have expired.
-    pub fn revoke(&self, jti: &str, expires_ms: u64) {
-        self.revoked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(jti.to_owned(), expires_ms);
+    pub fn revoke(&self, jti: &str, expires_ms: u64, now_ms: u64) {
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        let _: bool = revoked.insert(jti.to_owned(), expires_ms, now_ms);
     }
 
     /// Makes the token of a recorded grant, bound to the certificate it was asked over (RFC 8705 §3).
@@ -322,7 +357,7 @@ impl Tokens {
             .revoked
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&claims.jti)
+            .contains(&claims.jti)
         {
             return Err(NO);
         }
@@ -527,10 +562,10 @@ fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
     };
     let reason = match object.get("reason") {
         None => None,
-        Some(Value::String(reason)) if reason.chars().count() <= TEXT_CHARS => Some(reason.clone()),
+        Some(Value::String(reason)) if is_words(reason) => Some(reason.clone()),
         Some(_) => {
             return Err(NotBelieved(
-                "authorization_details.reason: must be a text of at most 500 characters",
+                "authorization_details.reason: must be a text of at most 500 characters, none of them a control character",
             ));
         }
     };
@@ -555,6 +590,11 @@ fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
     })
 }
 
+/// Free text: bounded, and without control characters, which only make a token longer.
+fn is_words(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS && !text.chars().any(char::is_control)
+}
+
 fn relation_claim(value: &Value) -> Result<RelationClaim, NotBelieved> {
     const RULE: &str = "authorization_details.relationship: must be an object with the members type (referral, \
                         registration, encounter, appointment) and reference (1 to 500 characters)";
@@ -564,7 +604,7 @@ fn relation_claim(value: &Value) -> Result<RelationClaim, NotBelieved> {
         .ok_or(NotBelieved(RULE))?;
     let kind = relation(text(object, "type", RULE)?).map_err(|_| NotBelieved(RULE))?;
     let reference = text(object, "reference", RULE)?;
-    if reference.is_empty() || reference.chars().count() > TEXT_CHARS {
+    if reference.is_empty() || !is_words(reference) {
         return Err(NotBelieved(RULE));
     }
     Ok(RelationClaim {
