@@ -6,10 +6,12 @@
     reason = "tests may panic"
 )]
 
+use super::reader::Step;
 use super::tests::{ORIGIN, World, account, enter, fill, permit};
 use super::*;
 use crate::disk::{Crash, TestDisk};
 use policy::Outcome;
+use std::path::Path;
 
 /// Everything a ledger does: entries one by one and together, publishing, a new segment, closing, opening again.
 async fn live(world: &World, receipts: &mut Vec<Receipt>) {

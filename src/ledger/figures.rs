@@ -8,6 +8,7 @@
 
 use super::tests::{ORIGIN, Signer, permit};
 use super::*;
+use std::path::Path;
 use std::time::Instant;
 
 /// CPU milliseconds so far of the writer, of the housekeeper, and of the whole process: on a busy machine the only
