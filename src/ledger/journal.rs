@@ -4,7 +4,7 @@
 //! Never here: a retry after an error. After one, nobody knows what the disk holds until the ledger is reopened.
 //!
 //! Segment: header (64 bytes: magic with version ‖ number u32 ‖ first index u64 ‖ chain ‖ zeros ‖ check), frames, zeros.
-//! Frame: length u32 ‖ kind u8 ‖ payload ‖ SHA-256(chain ‖ length ‖ kind ‖ payload)[:8], which is the next chain.
+//! Frame: length u32 ‖ kind u8 ‖ payload ‖ SHA-256(chain ‖ length ‖ kind ‖ payload) cut to 8: the next chain.
 //! Payload of an entry (kind 1): leaf length u16 ‖ leaf ‖ sealed body; of a checkpoint (kind 2): the signed note.
 
 use super::leaf::{BODY_BYTES_MAX, LEAF_BYTES_MAX};
@@ -209,7 +209,7 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Goes on at a place that [`Reader`] found to be the end.
+    /// Goes on at a place that [`super::reader::Reader`] found to be the end.
     pub(super) fn resume(spare: Arc<Spare>, at: Position) -> io::Result<Self> {
         let file = spare.disk.open(&spare.dir.join(segment_name(at.segment)))?;
         let capacity = file.len()?;
