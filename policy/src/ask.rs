@@ -152,8 +152,8 @@ impl AdminAct {
 
 /// To read the access log.
 pub struct ReadLog {
-    /// Which part: a text that begins with `history` is one patient's access history, anything
-    /// else is the log's entries.
+    /// Which part: `history` or `history/…` is one patient's access history, anything else is the
+    /// log's entries.
     pub what: String,
 }
 

@@ -1,9 +1,35 @@
-//! Decisions, and nothing else: `Ask` and `Facts` in, `Grant` or `Refusal` out.
+//! Decisions, and nothing else: an [`Ask`] and its facts in, a [`Grant`] or a [`Refusal`] out.
+//!
+//! ```text
+//! Caller ─ Ask<A> ──┐
+//! A::Facts ─────────┼── decide ──> Permit(Grant<A>) | Refuse(Refusal<A>) ──> the ledger
+//! Rules ────────────┘
+//! ```
+//!
+//! Pure: no clock, no I/O, no secret bytes. Time is a fact, rules are text that is handed in.
+//!
+//! * [`words`]: closed vocabularies and identifiers, parsed exactly, once.
+//! * [`caller`], [`ask`]: who proved to be who, and what they want. Made outside, once each.
+//! * [`facts`]: what a decision may look at; each `Known` or `Unknown`, and **unknown refuses**.
+//! * [`rules`]: Cedar schema and three kinds of text. *Guards* forbid, are shipped, and are scoped
+//!   on the kind of thing asked for. *Local rules* permit; a site edits these only. *Invariants*
+//!   say once more, apart and positively, what holds of everything let through: for the proof that
+//!   `permit(principal, action, resource)` with the guards implies them all, and as a monitor.
+//! * [`verdict`]: what only [`decide`] makes, and the account of it that the ledger records.
+//!
+//! Cedar skips a rule that errs. So rules load only if they validate strictly, every request and
+//! entity is checked against the schema, any error refuses, and the monitor has to say yes.
 
 pub mod ask;
 pub mod caller;
+mod cedar;
 mod decide;
 pub mod facts;
+mod monitor;
+mod practice;
+mod release;
+pub mod rules;
+mod staff;
 pub mod verdict;
 pub mod words;
 
@@ -12,12 +38,20 @@ pub use ask::{
     Withdraw,
 };
 pub use caller::{Caller, RecordScope, RelationClaim, Scope, Token};
+pub use decide::decide;
 pub use facts::{
     AdminFacts, Agreement, DepositFacts, Fact, FactsFacts, Holder, PatientFacts, PatientStanding,
     PractitionerFacts, RecordFacts, Relationship, Standing, Strength, TokenFacts, Why,
 };
+pub use rules::{LoadError, Rules};
 pub use verdict::{Account, Decision, Grant, Outcome, Permitted, Reason, Refusal, Verdict};
 pub use words::{
     Category, ClientId, ClientRole, Label, NhsNumber, Ods, PractitionerId, Purpose, RecordId,
     RelationKind, Role, WordError,
 };
+
+#[cfg(test)]
+extern crate self as policy;
+#[cfg(test)]
+#[path = "../tests/world/mod.rs"]
+mod world;
