@@ -36,7 +36,7 @@
 //!    main ─> cli ─> demo ─> dev ─> http ─> gateway ─┬─> vault ─┬─> store ─> disk
 //!                             └──> assembly ─> ^    ├─> facts ─┘─────^
 //!                                                   └─> ledger ─> disk, clock
-//!    vault, ledger (one hash), token (one random id), assembly, connect, dev, demo ─> keys
+//!    vault, ledger (random bytes, one signature check), token (random ids), assembly, connect, dev, demo ─> keys
 //!    all that name a person, patient or purpose ─> policy
 //! ```
 //!
