@@ -83,6 +83,7 @@
 //! their own. Dropping the future is safe at every await: the ledger may over-report, never under-report.
 
 pub mod assembly;
+pub mod bench;
 pub mod caller;
 pub mod cli;
 pub mod clock;

@@ -105,13 +105,14 @@ async fn issue(
             text,
         )
     })?;
+    use_up(app, client, &assertion, now_ms).await?;
     match app.gateway.issue(caller, scope, &assertion).await? {
         Answer::Done(token, receipt) => Ok(issued(&token, &receipt)),
         Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
     }
 }
 
-/// The caller behind certificate and assertion; the assertion is used up by this.
+/// The caller behind certificate and assertion; the assertion is not used up yet.
 async fn believed(
     app: &Shared,
     client: &Client,
@@ -128,13 +129,30 @@ async fn believed(
     let believed =
         caller::by_assertion(&client.registered, client.peer, tokens, pair, now_ms / 1000);
     let why = match believed {
-        Ok((caller, assertion)) if tokens.use_up(&assertion, now_ms) => {
-            return Ok((caller, assertion));
-        }
-        Ok(_) => "client_assertion: its jti was used before",
+        Ok(believed) => return Ok(believed),
         Err(NotAuthenticated::NotBelieved(_, why)) => why.0,
-        Err(NotAuthenticated::Stranger | NotAuthenticated::Directory) => "client_id: is not known",
+        Err(
+            NotAuthenticated::Stranger
+            | NotAuthenticated::Directory
+            | NotAuthenticated::Suspended(_),
+        ) => "client_id: is not known",
     };
+    record_disbelief(app, client.registered.id.as_str(), why).await?;
+    Err(Problem::NotAuthenticated(why))
+}
+
+/// Uses the assertion up. Why only now: what follows is recorded with it, so that it stays used up across a
+/// restart; a request that came to nothing for its form has used nothing.
+async fn use_up(
+    app: &Shared,
+    client: &Client,
+    assertion: &crate::token::Assertion,
+    now_ms: u64,
+) -> Result<(), Problem> {
+    if app.gateway.tokens().use_up(assertion, now_ms) {
+        return Ok(());
+    }
+    let why = "client_assertion: its jti was used before";
     record_disbelief(app, client.registered.id.as_str(), why).await?;
     Err(Problem::NotAuthenticated(why))
 }
@@ -172,26 +190,21 @@ async fn revoked(
 ) -> Result<Response, Problem> {
     let form = Form::read(headers, raw).await?;
     let now_ms = app.gateway.clock().now_ms();
-    believed(app, client, &form, now_ms).await?;
+    let (_caller, assertion) = believed(app, client, &form, now_ms).await?;
     let text = form.get("token")?;
-    let answer = json_response(StatusCode::OK, &json!({}));
-    // RFC 7009 §2.2: a token that is not valid is answered like one that was revoked.
-    match caller::by_token(
+    use_up(app, client, &assertion, now_ms).await?;
+    let caller = caller::by_token(
         &client.registered,
         client.peer,
         app.gateway.tokens(),
         text,
         now_ms,
-    ) {
-        Ok(caller) => match caller.token() {
-            Some(token) => {
-                let receipt = app.gateway.revoke(&token.jti, token.expires_ms).await?;
-                Ok(with_receipt(answer, &receipt, Open::All))
-            }
-            None => Ok(answer),
-        },
-        Err(_) => Ok(answer),
-    }
+    );
+    // RFC 7009 §2.2: a token that is not valid is answered, and recorded, like one that was revoked.
+    let token = caller.as_ref().ok().and_then(policy::Caller::token);
+    let receipt = app.gateway.revoke(&assertion, token).await?;
+    let answer = json_response(StatusCode::OK, &json!({}));
+    Ok(with_receipt(answer, &receipt, Open::All))
 }
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414)
