@@ -16,6 +16,7 @@
 //! 7  main                           arguments and exit codes
 //!    cli                            what each command does and says
 //! 6  demo                           the whole story, each line of it checked
+//!    bench                          figures, measured on this machine
 //!    dev                            a ready-made world, served
 //! 5  http                           the table of routes; one file a protocol; `answer` alone makes responses
 //!    assembly                       a gateway from its config: founded once, opened ever after
@@ -36,7 +37,7 @@
 //!    main ─> cli ─> demo ─> dev ─> http ─> gateway ─┬─> vault ─┬─> store ─> disk
 //!                             └──> assembly ─> ^    ├─> facts ─┘─────^
 //!                                                   └─> ledger ─> disk, clock
-//!    vault, ledger (one hash), token (one random id), assembly, connect, dev, demo ─> keys
+//!    vault, ledger (random bytes, one signature check), token (random ids), assembly, connect, dev, demo, bench ─> keys
 //!    all that name a person, patient or purpose ─> policy
 //! ```
 //!

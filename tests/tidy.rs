@@ -50,10 +50,11 @@ const ROOMS: &[(&str, &str, &str)] = &[
         "assembly clock config connect facts fhir http ledger",
     ),
     ("demo", "keys policy", "clock connect dev fhir ledger"),
+    ("bench", "keys policy", "clock connect demo dev fhir ledger"),
     (
         "cli",
         "",
-        "assembly clock config connect demo dev facts http ledger",
+        "assembly bench clock config connect demo dev facts http ledger",
     ),
 ];
 
