@@ -323,12 +323,23 @@ impl Gateway {
         facts.registration = Fact::Unknown(Why::NotAsked);
         let Some(patient) = patient else {
             let detail = serde_json::json!({ "attempt": attempt });
-            let ask = ChangeFacts { practice, patient: None, change: attempt.to_owned(), detail };
+            let ask = ChangeFacts {
+                practice,
+                patient: None,
+                change: attempt.to_owned(),
+                detail,
+            };
             return self.must_refuse(Ask::new(caller, ask), None, &facts).await;
         };
         let (records, digest) = (Vec::new(), [0; 32]);
-        let ask = Deposit { practice, patient: patient.clone(), records, digest };
-        self.must_refuse(Ask::new(caller, ask), Some(&patient), &facts).await
+        let ask = Deposit {
+            practice,
+            patient: patient.clone(),
+            records,
+            digest,
+        };
+        self.must_refuse(Ask::new(caller, ask), Some(&patient), &facts)
+            .await
     }
 
     async fn must_refuse<A: Act>(
@@ -338,12 +349,12 @@ impl Gateway {
         facts: &A::Facts,
     ) -> Result<Answer<()>, Fault> {
         match policy::decide(&self.rules, ask, facts) {
-            Decision::Refuse(refusal) => {
-                Ok(Answer::Refused(self.refuse(refusal, patient, Extra::default()).await?))
-            }
-            Decision::Permit(_unrecorded) => {
-                Err(Fault::Bug("an act was permitted to a caller who may not do it"))
-            }
+            Decision::Refuse(refusal) => Ok(Answer::Refused(
+                self.refuse(refusal, patient, Extra::default()).await?,
+            )),
+            Decision::Permit(_unrecorded) => Err(Fault::Bug(
+                "an act was permitted to a caller who may not do it",
+            )),
         }
     }
 

@@ -23,7 +23,7 @@ use super::subject::Subject;
 use bytes::Bytes;
 use policy::words::{Label, NhsNumber};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The files under one folder, sorted; `None` (and a loud line) where the folder is missing.
 fn files(folder: &str) -> Option<Vec<(String, Bytes)>> {

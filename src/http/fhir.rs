@@ -281,8 +281,10 @@ pub(super) async fn put(
     let answer = async {
         let name = name_of(&kind, &id)?;
         let version = version_of(&headers)?;
-        if let Some(refused) = unfit(&app, &bearer.caller, "put").await? {
-            return Ok(refused);
+        if let Err(refused) = unfit(&app, &bearer.caller, "put").await {
+            // Why read what is not wanted: a small body left unread would close the connection.
+            let _ = body(raw, limits::FORM_BYTES).await;
+            return Err(refused);
         }
         let bytes = deposited(&app, &bearer.caller, raw).await?;
         let deposits = matches!(
@@ -311,8 +313,10 @@ pub(super) async fn bundle(
 ) -> Response {
     let answer = async {
         let version = version_of(&headers)?;
-        if let Some(refused) = unfit(&app, &bearer.caller, "post").await? {
-            return Ok(refused);
+        if let Err(refused) = unfit(&app, &bearer.caller, "post").await {
+            // Why read what is not wanted: a small body left unread would close the connection.
+            let _ = body(raw, limits::FORM_BYTES).await;
+            return Err(refused);
         }
         let bytes = deposited(&app, &bearer.caller, raw).await?;
         file(&app, bearer.caller, &bytes.bytes, version, Form::Bundle).await
@@ -331,7 +335,7 @@ async fn file(
         Some(Scope::Deposit { practice, patient }) => (practice, patient),
         // Why: the token says it may not; which practice this would have been about nobody can say, so the
         // refusal is recorded about the practice that the client acts for.
-        _ => return refused_deposit(app, caller, "deposit").await,
+        _ => return Err(refused_deposit(app, caller, "deposit").await),
     };
     let batch = read(bytes, version, form).await?;
     let patient = patient_of(app, &practice, &batch.subject, fallback).await?;
@@ -369,7 +373,7 @@ async fn file(
 
 /// A caller who may not file in a practice's name is refused before its body is read and before anything is
 /// looked up.
-async fn unfit(app: &Shared, caller: &Caller, attempt: &str) -> Result<Option<Response>, Problem> {
+async fn unfit(app: &Shared, caller: &Caller, attempt: &str) -> Result<(), Problem> {
     let practice = match caller.token().map(|token| &token.scope) {
         Some(Scope::Deposit { practice, .. } | Scope::Consent { practice, .. }) => Some(practice),
         _ => None,
@@ -377,17 +381,17 @@ async fn unfit(app: &Shared, caller: &Caller, attempt: &str) -> Result<Option<Re
     if let Some(practice) = practice
         && app.gateway.stands(caller, practice).await?
     {
-        return Ok(None);
+        return Ok(());
     }
-    refused_deposit(app, caller.clone(), attempt)
-        .await
-        .map(Some)
+    Err(refused_deposit(app, caller.clone(), attempt).await)
 }
 
-async fn refused_deposit(app: &Shared, caller: Caller, attempt: &str) -> Result<Response, Problem> {
-    match app.gateway.out_of_scope(caller, attempt).await? {
-        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
-        Answer::Done((), _) => Err(Problem::Internal),
+/// What a caller out of scope is told; its refusal stands in the ledger.
+async fn refused_deposit(app: &Shared, caller: Caller, attempt: &str) -> Problem {
+    match app.gateway.out_of_scope(caller, attempt).await {
+        Ok(Answer::Refused(receipt)) => Problem::Refused(receipt),
+        Ok(Answer::Done((), _)) => Problem::Internal,
+        Err(fault) => Problem::from(fault),
     }
 }
 
@@ -542,7 +546,7 @@ async fn object(
     let Some(Scope::Consent { practice, patient }) =
         caller.token().map(|token| token.scope.clone())
     else {
-        return refused_deposit(app, caller, "deposit").await;
+        return Err(refused_deposit(app, caller, "deposit").await);
     };
     let objection =
         read_consent(bytes, version).map_err(|error| unreadable(error.status(), &error))?;
@@ -620,7 +624,7 @@ pub(super) async fn withdraw(
             Some(Scope::Deposit { practice, patient }) => {
                 withdrawn(&app, bearer.caller, practice, patient, &name.to_string()).await
             }
-            _ => refused_deposit(&app, bearer.caller, "withdraw").await,
+            _ => Err(refused_deposit(&app, bearer.caller, "withdraw").await),
         }
     };
     say(answer.await)
@@ -633,9 +637,7 @@ async fn withdrawn(
     patient: Option<NhsNumber>,
     name: &str,
 ) -> Result<Response, Problem> {
-    if let Some(refused) = unfit(app, &caller, "withdraw").await? {
-        return Ok(refused);
-    }
+    unfit(app, &caller, "withdraw").await?;
     let fault = |error| Problem::from(crate::gateway::Fault::from(error));
     let vault = app.gateway.vault();
     let mut found = vault.patient_of(&practice, name).await.map_err(fault)?;
