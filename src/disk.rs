@@ -67,7 +67,8 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
 
     /// fdatasync: everything written so far, and the length, survives power loss. An error is final:
-    /// the kernel may have dropped the bytes, and a second try may lie.
+    /// the kernel may have dropped the bytes, and a second try may lie. A file that no folder names any more
+    /// survives nothing, so that is an error too.
     fn sync(&self) -> io::Result<()>;
 
     /// The file's length in bytes.
@@ -215,7 +216,13 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        use std::os::unix::fs::MetadataExt as _;
+        self.0.sync_data()?;
+        // Why: the kernel goes on writing to a deleted file without a word, and forgets it with the process.
+        if self.0.metadata()?.nlink() == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::string_slice,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -19,7 +20,6 @@ use common::*;
 use hyper::{Method, StatusCode};
 use sallyport::connect::{Party, Reply};
 use sallyport::dev::World;
-use sallyport::store::{Expect, Store as _, Table, Write, WriteSet};
 use serde_json::{Value, json};
 
 fn party(world: &World, name: &str) -> Party {
@@ -758,77 +758,6 @@ async fn what_was_used_up_or_revoked_stays_so_across_a_restart() {
     check(&stage.party("hospital-a"), "after a restart").await;
     let stage = stage.restart().await;
     check(&stage.party("hospital-a"), "after two restarts").await;
-}
-
-/// Deletes or rewrites rows of facts of one kind through the store's own API, behind a stopped gateway's back.
-fn facts_rows(
-    dir: &std::path::Path,
-    kind: u8,
-    change: impl Fn(&mut Vec<u8>) -> bool + Send + 'static,
-) {
-    let (store, _room) = store_behind(dir);
-    let work = async move {
-        let rows = store
-            .scan(Table::Facts, vec![kind], None, usize::MAX)
-            .await
-            .unwrap();
-        assert!(!rows.is_empty(), "there are such rows");
-        let write = |row: sallyport::store::Row| {
-            let mut value = row.value;
-            let keep = change(&mut value);
-            Write {
-                table: Table::Facts,
-                key: row.key,
-                value: keep.then_some(value),
-                expect: Expect::Any,
-            }
-        };
-        let writes = rows.into_iter().map(write).collect();
-        store
-            .commit(WriteSet {
-                writes,
-                token: None,
-            })
-            .await
-            .unwrap();
-        store.close();
-    };
-    std::thread::spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(work))
-        .join()
-        .unwrap();
-}
-
-/// Everything of the first practice is refused, everything of the second one is served.
-async fn first_practice_is_unknown(stage: &Stage, read: &str) {
-    let (practice, hospital) = (stage.party("practice-a"), stage.party("hospital-a"));
-    refused(&get(&hospital, read, &everything(hale().nhs)).await);
-    for nhs in [hale().nhs, quill().nhs, ferreira().nhs] {
-        denied(&hospital.ask(&treat(nhs), now_s()).await.unwrap());
-    }
-    for details in [
-        deposit_for(PRACTICE_A, hale().nhs),
-        consent_for(PRACTICE_A, hale().nhs),
-    ] {
-        denied(&practice.ask(&details, now_s()).await.unwrap());
-    }
-    let emergency = with(
-        treat(hale().nhs),
-        &[
-            ("purpose", json!("BTG")),
-            ("relationship", Value::Null),
-            ("reason", json!("resus")),
-            ("acknowledged", json!(true)),
-        ],
-    );
-    denied(&hospital.ask(&emergency, now_s()).await.unwrap());
-    let others = token(&hospital, &treat(tanqueray().nhs)).await;
-    assert_eq!(
-        get(&hospital, &others, &everything(tanqueray().nhs))
-            .await
-            .status,
-        StatusCode::OK,
-        "the other practice is served"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

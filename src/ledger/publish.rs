@@ -99,7 +99,13 @@ impl Publisher {
         {
             return Ok(head.size);
         }
-        self.reader.refresh();
+        match self.reader.refresh() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(PublishError::Mismatch);
+            }
+            Err(error) => return Err(error.into()),
+        }
         while self.tree.size() < head.size {
             self.flush()?;
             self.read_on(head.size)?;

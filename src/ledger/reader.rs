@@ -101,9 +101,13 @@ impl Reader {
         self.began
     }
 
-    /// Forgets what was read ahead: the appender may have written there since.
-    pub(super) fn refresh(&mut self) {
+    /// Forgets what was read ahead, for the appender may have written there since; and opens the segment by its
+    /// name once more, so that what is read is what the next start will find.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
         self.window.clear();
+        let name = segment_name(self.at.segment);
+        self.file = self.disk.open(&self.dir.join(name))?;
+        Ok(())
     }
 
     pub(super) fn step(&mut self) -> io::Result<Step> {

@@ -6,6 +6,7 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::string_slice,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -15,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use sallyport::connect::{Http, Opened, Party, Reply};
 use sallyport::dev::{MEMBERS, World, WorldError, referral};
 use sallyport::fhir::fixtures::{Fixture, small_set};
 use sallyport::ledger::{Evidence, Vkey, audit, check};
-use sallyport::store::Embedded;
+use sallyport::store::{Embedded, Expect, Store as _, Table, Write, WriteSet};
 use sallyport::vault::Strongroom;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -89,8 +90,10 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// A copy of this file's first world: making one writes much more than copying it.
     pub async fn new() -> Self {
         let dir = folder();
+        copy(template().await, dir.path());
         let world = World::open(dir.path(), any(), &[]).await.expect("a world");
         Self { world, dir }
     }
@@ -149,7 +152,32 @@ impl Stage {
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
-/// A world that all tests of one file share; its folder goes when the system cleans up, or at the next run.
+/// A folder of this run alone, which goes at the next run: a static is never dropped.
+fn run_folder(name: &str) -> PathBuf {
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+    std::fs::create_dir_all(&base).expect("a folder");
+    for old in std::fs::read_dir(&base).expect("a folder").flatten() {
+        let pid = old.file_name().to_string_lossy().into_owned();
+        if !Path::new("/proc").join(&pid).exists() {
+            let _ = std::fs::remove_dir_all(old.path());
+        }
+    }
+    base.join(std::process::id().to_string()).join(name)
+}
+
+/// A stopped world, to be copied.
+async fn template() -> &'static Path {
+    static TEMPLATE: tokio::sync::OnceCell<PathBuf> = tokio::sync::OnceCell::const_new();
+    let made = || async {
+        let dir = run_folder("template");
+        let world = World::open(&dir, any(), &[]).await.expect("a world");
+        world.stop().await.expect("a stop");
+        dir
+    };
+    TEMPLATE.get_or_init(made).await
+}
+
+/// A world that all tests of one file share.
 pub async fn shared() -> &'static World {
     shared_after(|_| ()).await
 }
@@ -158,23 +186,11 @@ pub async fn shared() -> &'static World {
 pub async fn shared_after(prepare: fn(&Path)) -> &'static World {
     static WORLD: tokio::sync::OnceCell<World> = tokio::sync::OnceCell::const_new();
     let opened = || async {
-        let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
-        std::fs::create_dir_all(&base).expect("a folder");
-        for old in std::fs::read_dir(&base).expect("a folder").flatten() {
-            let pid = old.file_name().to_string_lossy().into_owned();
-            if !Path::new("/proc").join(&pid).exists() {
-                let _ = std::fs::remove_dir_all(old.path());
-            }
-        }
-        let dir = base.join(std::process::id().to_string());
-        let made = async move {
-            let world = World::open(&dir, any(), &[]).await?;
-            world.stop().await?;
-            prepare(&dir);
-            World::open(&dir, any(), &[]).await
-        };
-        let world = RUNTIME.spawn(made).await;
-        world.expect("no panic").expect("a world")
+        let dir = run_folder("shared");
+        copy(template().await, &dir);
+        prepare(&dir);
+        let world = RUNTIME.spawn(async move { World::open(&dir, any(), &[]).await });
+        world.await.expect("no panic").expect("a world")
     };
     WORLD.get_or_init(opened).await
 }
@@ -454,17 +470,43 @@ pub fn store_behind(dir: &Path) -> (Arc<Embedded>, Strongroom) {
     (Arc::new(store.expect("the store")), room)
 }
 
+const CHUNK: usize = 64 * 1024;
+
+/// The parts of a file that are not all zeros, and where they stand: a journal is mostly room for more.
+fn written(path: &Path, mut each: impl FnMut(u64, &[u8])) -> u64 {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::open(path).expect("a file");
+    let (mut buffer, zeros, mut at) = (vec![0; CHUNK], vec![0; CHUNK], 0);
+    loop {
+        let count = file.read_at(&mut buffer, at).expect("a file that reads");
+        if count == 0 {
+            return at;
+        }
+        if buffer[..count] != zeros[..count] {
+            each(at, &buffer[..count]);
+        }
+        at += count as u64;
+    }
+}
+
 /// Copies a folder with everything in it.
 pub fn copy(from: &Path, to: &Path) {
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
+            continue;
         }
+        let file = std::fs::File::create(&target).expect("a copy");
+        let length = written(&entry.path(), |at, bytes| {
+            file.write_all_at(bytes, at).expect("a copy");
+        });
+        file.set_len(length).expect("a copy");
+        let mode = entry.metadata().unwrap().permissions().mode();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 }
 
@@ -584,4 +626,139 @@ pub fn status_of(answer: &str) -> u16 {
         .and_then(|rest| rest.get(..3))
         .and_then(|code| code.parse().ok())
         .unwrap_or(0)
+}
+
+/// Deletes or rewrites rows of facts of one kind through the store's own API, behind a stopped gateway's back.
+pub fn facts_rows(dir: &Path, kind: u8, change: impl Fn(&mut Vec<u8>) -> bool + Send + 'static) {
+    let (store, _room) = store_behind(dir);
+    let work = async move {
+        let rows = store
+            .scan(Table::Facts, vec![kind], None, usize::MAX)
+            .await
+            .unwrap();
+        assert!(!rows.is_empty(), "there are such rows");
+        let write = |row: sallyport::store::Row| {
+            let mut value = row.value;
+            let keep = change(&mut value);
+            Write {
+                table: Table::Facts,
+                key: row.key,
+                value: keep.then_some(value),
+                expect: Expect::Any,
+            }
+        };
+        let writes = rows.into_iter().map(write).collect();
+        store
+            .commit(WriteSet {
+                writes,
+                token: None,
+            })
+            .await
+            .unwrap();
+        store.close();
+    };
+    std::thread::spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(work))
+        .join()
+        .unwrap();
+}
+
+/// Everything of the first practice is refused, everything of the second one is served.
+pub async fn first_practice_is_unknown(stage: &Stage, read: &str) {
+    let (practice, hospital) = (stage.party("practice-a"), stage.party("hospital-a"));
+    refused(&get(&hospital, read, &everything(hale().nhs)).await);
+    for nhs in [hale().nhs, quill().nhs, ferreira().nhs] {
+        denied(&hospital.ask(&treat(nhs), now_s()).await.unwrap());
+    }
+    for details in [
+        deposit_for(PRACTICE_A, hale().nhs),
+        consent_for(PRACTICE_A, hale().nhs),
+    ] {
+        denied(&practice.ask(&details, now_s()).await.unwrap());
+    }
+    let emergency = with(
+        treat(hale().nhs),
+        &[
+            ("purpose", json!("BTG")),
+            ("relationship", Value::Null),
+            ("reason", json!("resus")),
+            ("acknowledged", json!(true)),
+        ],
+    );
+    denied(&hospital.ask(&emergency, now_s()).await.unwrap());
+    let others = token(&hospital, &treat(tanqueray().nhs)).await;
+    assert_eq!(
+        get(&hospital, &others, &everything(tanqueray().nhs))
+            .await
+            .status,
+        StatusCode::OK,
+        "the other practice is served"
+    );
+}
+
+/// A world's gateway under rules of this test's own, with the gateway itself at hand.
+pub struct Served {
+    pub app: sallyport::http::Shared,
+    serving: sallyport::http::Serving,
+}
+
+impl Served {
+    /// Serves a stopped world's folder again, at the address its config says.
+    pub async fn open(
+        dir: &Path,
+        rules: Option<&str>,
+    ) -> Result<Self, sallyport::assembly::AssemblyError> {
+        let mut config = Config::load(&dir.join("sallyport.toml")).expect("the config");
+        if let Some(rules) = rules {
+            let path = dir.join("local.cedar");
+            std::fs::write(&path, rules).expect("the rules");
+            config.rules = Some(path);
+        }
+        let passphrase = std::fs::read(dir.join("passphrase"))
+            .expect("the passphrase")
+            .into();
+        let gateway = sallyport::assembly::open(&config, &passphrase, Clock::system()).await?;
+        let budgets = sallyport::http::Budgets::default();
+        let app = Arc::new(sallyport::http::App { gateway, budgets });
+        let read = |path: &Path| std::fs::read(path).expect("a file");
+        let tls = sallyport::http::tls(
+            &read(&config.tls.certificate),
+            &read(&config.tls.key),
+            &read(&config.tls.client_ca),
+        );
+        let listener = tokio::net::TcpListener::bind(config.listen)
+            .await
+            .expect("the address");
+        let router = sallyport::http::router(Arc::clone(&app));
+        let serving = sallyport::http::serve(listener, tls.expect("TLS"), router);
+        Ok(Self { app, serving })
+    }
+
+    pub async fn stop(self) {
+        self.serving.stop().await;
+        self.app.gateway.close().await.expect("a stop");
+    }
+}
+
+/// Every file under these folders holds none of these texts.
+pub fn nowhere_in_clear(folders: &[PathBuf], texts: &[&str]) {
+    let mut left = folders.to_vec();
+    let mut files = 0;
+    while let Some(folder) = left.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+                continue;
+            }
+            let mut bytes = Vec::new();
+            written(&path, |_, chunk| bytes.extend_from_slice(chunk));
+            files += 1;
+            let text_of = String::from_utf8_lossy(&bytes);
+            for text in texts {
+                let found = text_of.contains(text);
+                assert!(!found, "{text} stands in {}", path.display());
+            }
+        }
+    }
+    assert!(files > 5, "there was something to look at");
 }
