@@ -186,7 +186,7 @@ pub async fn open(
         Arc::clone(&store),
         blobs,
         config.issuer.clone(),
-    ));
+    )?);
     let tokens = Tokens::new(config.issuer.clone(), room.token_signs());
     replay
         .used
@@ -195,7 +195,7 @@ pub async fn open(
     replay
         .revoked
         .iter()
-        .for_each(|(jti, ts_ms)| tokens.revoke(jti, ts_ms + 1000 * ASSERTION_SECONDS));
+        .for_each(|(jti, ts_ms)| tokens.revoke(jti, ts_ms + 1000 * ASSERTION_SECONDS, 0));
     ledger
         .note(Event::new("gateway.start").with("policy", rules.digest()))
         .await?;
@@ -285,7 +285,8 @@ impl Gateway {
             .remove(OPERATOR)
             .map(|changes| (OPERATOR.to_owned(), changes));
         for (owner, changes) in operator.into_iter().chain(owners) {
-            let prepared = self.facts().prepare(&owner, changes).await?;
+            let turn = self.facts().turn().await;
+            let prepared = self.facts().prepare(turn, &owner, changes).await?;
             self.facts().pend(&prepared).await?;
             let member = prepared.anchor().1.to_member(&owner);
             self.ledger()

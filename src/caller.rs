@@ -12,7 +12,7 @@ use crate::facts::{Register, Registered};
 use crate::token::{Assertion, NotBelieved, Tokens};
 
 /// The peer of one connection: SHA-256 of the DER certificate it proved possession of in the handshake.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer(pub [u8; 32]);
 
 /// Why nobody is asking.
@@ -22,6 +22,8 @@ pub enum NotAuthenticated {
     Stranger,
     /// The directory does not match the ledger: nobody can be known.
     Directory,
+    /// A registered client that is suspended, or whose organisation is.
+    Suspended(ClientId),
     /// A registered client brought something that is not believed.
     NotBelieved(ClientId, NotBelieved),
 }
@@ -34,13 +36,19 @@ pub fn registered(
     register: &Fact<Arc<Register>>,
     peer: Peer,
 ) -> Result<Arc<Registered>, NotAuthenticated> {
-    match register {
-        Fact::Unknown(_) => Err(NotAuthenticated::Directory),
-        Fact::Known(register) => register
-            .by_certificate(&peer.0)
-            .cloned()
-            .ok_or(NotAuthenticated::Stranger),
+    let Fact::Known(register) = register else {
+        return Err(NotAuthenticated::Directory);
+    };
+    let client = register.by_certificate(&peer.0).cloned();
+    let client = client.ok_or(NotAuthenticated::Stranger)?;
+    let organisation = client
+        .organisations
+        .first()
+        .and_then(|own| register.organisation(own));
+    if client.suspended() || organisation.is_none_or(|organisation| organisation.suspended) {
+        return Err(NotAuthenticated::Suspended(client.id.clone()));
     }
+    Ok(client)
 }
 
 /// A caller known by its certificate alone: for the log and for admin acts, which need no token.

@@ -63,6 +63,23 @@ pub fn demo(records: Option<&Path>, json: bool) -> ExitCode {
     }
 }
 
+/// `sallyport bench`
+#[must_use]
+pub fn bench(size: crate::bench::Size, json: bool) -> ExitCode {
+    let mut said = |what: &str, value: &serde_json::Value| {
+        if json {
+            say(&serde_json::json!({ "what": what, "value": value }).to_string());
+        } else {
+            say(&format!("{what:45} {value}"));
+        }
+    };
+    match run(crate::bench::measure(size, &mut said)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => complain(&error),
+        Err(error) => complain(&error),
+    }
+}
+
 /// Resolves when the process is asked to stop.
 async fn asked_to_stop() {
     let terminate = async {

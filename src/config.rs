@@ -95,7 +95,9 @@ impl Config {
         let mut config: Self =
             toml::from_str(&text).map_err(|error| malformed(error.to_string()))?;
         config.check().map_err(|rule| malformed(rule.to_owned()))?;
-        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        // Why: the parent of a bare file name is empty, and an empty path names no folder that could be synced.
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let base = parent.unwrap_or_else(|| Path::new("."));
         for file in [
             &mut config.data,
             &mut config.log,
@@ -156,5 +158,55 @@ impl Config {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.data.join("journal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may panic")]
+    use super::*;
+
+    const TEXT: &str = r#"
+        listen = "127.0.0.1:0"
+        issuer = "https://gateway.example"
+        data = "data"
+        log = "log"
+        origin = "gateway.example/log"
+        [tls]
+        certificate = "tls.pem"
+        key = "tls.key"
+        client_ca = "ca.pem"
+        [root]
+        file = "root.key"
+    "#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sallyport.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_always_have_a_parent() {
+        let name = format!("sallyport-config-{}.toml", std::process::id());
+        std::fs::write(&name, TEXT).unwrap();
+        let config = Config::load(Path::new(&name));
+        std::fs::remove_file(&name).unwrap();
+        assert_eq!(config.unwrap().log.parent(), Some(Path::new(".")));
+        assert!(load(TEXT).unwrap().log.is_absolute());
+    }
+
+    #[test]
+    fn what_is_unknown_insecure_or_unfit_is_named() {
+        for (text, says) in [
+            (format!("colour = 1\n{TEXT}"), "colour"),
+            (TEXT.replace("https://", "http://"), "issuer"),
+            (TEXT.replace("gateway.example/log", "a log"), "origin"),
+            (format!("operations = \"0.0.0.0:9\"\n{TEXT}"), "operations"),
+        ] {
+            let error = load(&text).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

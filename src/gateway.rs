@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use policy::words::{NhsNumber, Ods};
 use policy::{
-    AdminAct, AdminFacts, Ask, Caller, ChangeFacts, Decision, Deposit, DepositFacts, Fact,
+    Act, AdminAct, AdminFacts, Ask, Caller, ChangeFacts, Decision, Deposit, DepositFacts, Fact,
     IssueToken, PatientFacts, Read, ReadLog, Rules, Scope, Standing, TokenFacts, Verdict, Why,
     Withdraw,
 };
@@ -23,6 +23,9 @@ use crate::token::{Assertion, Issued, Tokens};
 use crate::vault::{
     Address, Batch, Filed, FilingError, Release, Rotation, RotationError, Vault, VaultError, Wanted,
 };
+
+/// Bytes of envelopes in one answer, unless one record alone is larger; the rest is on the next page.
+const PAGE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// What a question came to.
 pub enum Answer<T> {
@@ -103,17 +106,18 @@ impl Gateway {
         let patient = patient_of(&scope).cloned();
         let facts = match &scope {
             Scope::Records(asked) => {
-                let wanted = Wanted::Nothing;
-                let shelf = self.vault.shelve(&asked.patient, &wanted).await?;
-                TokenFacts::Records(self.about(&caller, asked, &shelf, now_ms).await?)
+                let keepers = self.vault.keepers(&asked.patient).await?;
+                TokenFacts::Records(self.about(&caller, asked, &keepers, now_ms).await?)
             }
             Scope::Deposit { practice, .. }
             | Scope::Consent { practice, .. }
             | Scope::Agreement { practice } => {
                 let mut facts = self.of_practice(&caller, practice, now_ms).await?;
-                if let Some(patient) = &patient {
-                    facts.registration = self.may_file(patient).await?.0;
-                }
+                facts.registration = match (&scope, &patient) {
+                    (Scope::Consent { .. }, Some(patient)) => self.cares(practice, patient).await?,
+                    (_, Some(patient)) => self.may_file(patient).await?.0,
+                    (_, None) => Fact::Unknown(Why::NotAsked),
+                };
                 TokenFacts::Practice(facts)
             }
         };
@@ -151,7 +155,7 @@ impl Gateway {
     pub async fn read(
         &self,
         caller: Caller,
-        read: Read,
+        mut read: Read,
         wanted: Wanted,
     ) -> Result<Answer<Release>, Fault> {
         let now_ms = self.clock.now_ms();
@@ -159,8 +163,9 @@ impl Gateway {
             return self.read_unasked(caller, read, now_ms).await;
         };
         let shelf = self.vault.shelve(&scope.patient, &wanted).await?;
-        let mut facts = self.about(&caller, &scope, &shelf, now_ms).await?;
+        let mut facts = self.about(&caller, &scope, shelf.keepers(), now_ms).await?;
         shelf.label(&mut facts.holders);
+        read.limit = shelf.fitting(read.limit, PAGE_BYTES);
         match policy::decide(&self.rules, Ask::new(caller.clone(), read), &facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(
                 self.refuse(refusal, Some(&scope.patient), Extra::default())
@@ -248,7 +253,7 @@ impl Gateway {
                 self.vault.know(&patient).await?;
                 let registering = match registrations {
                     Fact::Known(practices) if practices.is_empty() => {
-                        Some(self.registering(&practice, &patient).await?)
+                        self.registering(&practice, &patient).await?
                     }
                     Fact::Known(_) | Fact::Unknown(_) => None,
                 };
@@ -256,7 +261,17 @@ impl Gateway {
                     .record(grant, Some(&patient), anchor(registering.as_ref()))
                     .await?;
                 let filed = batch.outcome().collect();
-                let (writes, receipt) = self.vault.file(recorded, batch, now_ms / 1000).await?;
+                let sealed = self.vault.file(recorded, batch, now_ms / 1000).await;
+                let (mut sealed, registering) = match (sealed, registering) {
+                    (Ok(sealed), registering) => (sealed, registering),
+                    (Err(error), Some(prepared)) => {
+                        // Why: the ledger holds the registration, whatever became of the records.
+                        self.facts.apply(prepared, Vec::new()).await?;
+                        return Err(error.into());
+                    }
+                    (Err(error), None) => return Err(error.into()),
+                };
+                let writes = sealed.take();
                 match registering {
                     Some(prepared) => self
                         .facts
@@ -265,42 +280,97 @@ impl Gateway {
                         .map_err(contended)?,
                     None => self.commit(writes).await?,
                 }
-                Ok(Answer::Done(filed, receipt))
+                Ok(Answer::Done(filed, sealed.receipt.clone()))
             }
         }
     }
 
-    /// A token for something else was brought to a deposit: refused and recorded like any other.
+    /// Whether this client may act for this practice at all: not suspended, and accepted by it. Asked before
+    /// anything is looked up in the practice's name, so that a refused client learns nothing of what is filed.
     ///
     /// # Errors
     /// A fault of ours.
-    pub async fn out_of_scope(&self, caller: Caller) -> Result<Answer<()>, Fault> {
+    pub async fn stands(&self, caller: &Caller, practice: &Ods) -> Result<bool, Fault> {
+        let facts = self
+            .of_practice(caller, practice, self.clock.now_ms())
+            .await?;
+        Ok(matches!(
+            facts.organisation,
+            Fact::Known(Standing { suspended: false })
+        ) && matches!(facts.client_accepted, Fact::Known(true)))
+    }
+
+    /// A deposit, withdrawal or objection by a caller whose token is for something else, or who may not act for
+    /// the practice: refused and recorded like any other, before anything of it was looked at.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn out_of_scope(&self, caller: Caller, attempt: &str) -> Result<Answer<()>, Fault> {
         let patient = caller
             .token()
             .and_then(|token| patient_of(&token.scope))
             .cloned();
-        let practice = caller.organisations().first().cloned();
-        let (Some(patient), Some(practice)) = (patient, practice) else {
-            return Err(Fault::Bug("a token without a patient at a deposit"));
+        let practice = match caller.token().map(|token| &token.scope) {
+            Some(Scope::Deposit { practice, .. } | Scope::Consent { practice, .. }) => {
+                Some(practice.clone())
+            }
+            _ => caller.organisations().first().cloned(),
         };
-        let facts = self
+        let practice = practice.ok_or(Fault::Bug("a client that acts for nobody"))?;
+        let mut facts = self
             .of_practice(&caller, &practice, self.clock.now_ms())
             .await?;
-        let deposit = Deposit {
+        facts.registration = Fact::Unknown(Why::NotAsked);
+        let Some(patient) = patient else {
+            let detail = serde_json::json!({ "attempt": attempt });
+            let ask = ChangeFacts {
+                practice,
+                patient: None,
+                change: attempt.to_owned(),
+                detail,
+            };
+            return self.must_refuse(Ask::new(caller, ask), None, &facts).await;
+        };
+        let (records, digest) = (Vec::new(), [0; 32]);
+        let ask = Deposit {
             practice,
             patient: patient.clone(),
-            records: Vec::new(),
-            digest: [0; 32],
+            records,
+            digest,
         };
-        match policy::decide(&self.rules, Ask::new(caller, deposit), &facts) {
+        self.must_refuse(Ask::new(caller, ask), Some(&patient), &facts)
+            .await
+    }
+
+    async fn must_refuse<A: Act>(
+        &self,
+        ask: Ask<A>,
+        patient: Option<&NhsNumber>,
+        facts: &A::Facts,
+    ) -> Result<Answer<()>, Fault> {
+        match policy::decide(&self.rules, ask, facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(
-                self.refuse(refusal, Some(&patient), Extra::default())
-                    .await?,
+                self.refuse(refusal, patient, Extra::default()).await?,
             )),
-            Decision::Permit(_unrecorded) => {
-                Err(Fault::Bug("a deposit was permitted without a token for it"))
-            }
+            Decision::Permit(_unrecorded) => Err(Fault::Bug(
+                "an act was permitted to a caller who may not do it",
+            )),
         }
+    }
+
+    /// Whether this practice has to do with this patient: registered there, or holding records. An objection
+    /// from elsewhere would stand where nobody looks after it.
+    async fn cares(&self, practice: &Ods, patient: &NhsNumber) -> Result<Fact<()>, Fault> {
+        let keepers = self.vault.keepers(patient).await?;
+        Ok(match self.facts.registrations(patient).await? {
+            Fact::Known(registered)
+                if registered.contains(practice) || keepers.contains(practice) =>
+            {
+                Fact::Known(())
+            }
+            Fact::Known(_) => Fact::Unknown(Why::NeverTold),
+            Fact::Unknown(why) => Fact::Unknown(why),
+        })
     }
 
     /// Whether it is known where this patient is registered, be it nowhere yet; and where.
@@ -316,20 +386,26 @@ impl Gateway {
         Ok((known, registrations))
     }
 
-    async fn registering(&self, practice: &Ods, patient: &NhsNumber) -> Result<Prepared, Fault> {
+    /// A registration with this practice, ready to be recorded with the first deposit; none where the patient
+    /// was registered meanwhile.
+    async fn registering(
+        &self,
+        practice: &Ods,
+        patient: &NhsNumber,
+    ) -> Result<Option<Prepared>, Fault> {
+        let turn = self.facts.turn().await;
+        match self.facts.registrations(patient).await? {
+            Fact::Known(practices) if practices.is_empty() => {}
+            Fact::Known(_) | Fact::Unknown(_) => return Ok(None),
+        }
         let row = Registration {
             patient: patient.as_str().to_owned(),
             practice: practice.as_str().to_owned(),
         };
-        let prepared = self
-            .facts
-            .prepare(
-                practice.as_str(),
-                vec![Change::Put(Statement::Registration(row))],
-            )
-            .await?;
+        let change = vec![Change::Put(Statement::Registration(row))];
+        let prepared = self.facts.prepare(turn, practice.as_str(), change).await?;
         self.facts.pend(&prepared).await?;
-        Ok(prepared)
+        Ok(Some(prepared))
     }
 
     async fn commit(&self, writes: Vec<crate::store::Write>) -> Result<(), Fault> {
@@ -382,14 +458,18 @@ impl Gateway {
         let now_ms = self.clock.now_ms();
         let (practice, patient) = (ask.practice.clone(), ask.patient.clone());
         let mut facts = self.of_practice(&caller, &practice, now_ms).await?;
-        facts.registration = Fact::Known(());
+        facts.registration = match &patient {
+            Some(patient) => self.cares(&practice, patient).await?,
+            None => Fact::Unknown(Why::NotAsked),
+        };
         match policy::decide(&self.rules, Ask::new(caller, ask), &facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(
                 self.refuse(refusal, patient.as_ref(), Extra::default())
                     .await?,
             )),
             Decision::Permit(grant) => {
-                let prepared = self.facts.prepare(practice.as_str(), changes).await?;
+                let turn = self.facts.turn().await;
+                let prepared = self.facts.prepare(turn, practice.as_str(), changes).await?;
                 self.facts.pend(&prepared).await?;
                 let recorded = self
                     .record(grant, patient.as_ref(), anchor(Some(&prepared)))
@@ -419,7 +499,7 @@ impl Gateway {
             )),
             Decision::Permit(grant) => {
                 let recorded = self.record(grant, None, Extra::default()).await?;
-                let (version, receipt) = self.vault.renew(recorded, practice, now_ms)?;
+                let (version, receipt) = self.vault.renew(recorded, practice, now_ms).await?;
                 Ok(Answer::Done(version, receipt))
             }
         }
@@ -528,7 +608,8 @@ impl Gateway {
     ) -> Result<Receipt, Fault> {
         let mut event = Event::new("token.revoke").with("aj", assertion.member());
         if let Some(token) = token {
-            self.tokens.revoke(&token.jti, token.expires_ms);
+            self.tokens
+                .revoke(&token.jti, token.expires_ms, self.clock.now_ms());
             event = event.with("rv", token.jti.as_str());
         }
         Ok(self.ledger.note(event).await?)
@@ -553,7 +634,7 @@ impl Gateway {
         &self,
         caller: &Caller,
         scope: &policy::RecordScope,
-        shelf: &crate::vault::Shelf,
+        keepers: &BTreeSet<Ods>,
         now_ms: u64,
     ) -> Result<PatientFacts, Fault> {
         let organisation = self.asking(caller, &scope.practitioner)?;
@@ -562,7 +643,7 @@ impl Gateway {
             organisation: &organisation,
             practitioner: &scope.practitioner,
             patient: &scope.patient,
-            keepers: shelf.keepers(),
+            keepers,
             now_ms,
         };
         Ok(self.facts.about(question).await?)

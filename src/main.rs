@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sallyport::bench::Size;
 use sallyport::cli;
 
 /// An encrypted record-sharing gateway between GP systems and hospitals.
@@ -51,6 +52,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Measure this machine: releases, tokens, appends, verification, rotation; nginx beside it.
+    Bench {
+        /// Distinct patients.
+        #[arg(long, default_value_t = 2000)]
+        patients: usize,
+        /// Clients at once.
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+        /// Seconds for each figure.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// One JSON object a line, for machines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read and check the signed access log, offline.
     Audit {
         #[command(subcommand)]
@@ -91,6 +107,19 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Demo { records, json } => cli::demo(records.as_deref(), json),
         Command::Dev { data, listen } => cli::dev(&data, listen),
+        Command::Bench {
+            patients,
+            clients,
+            seconds,
+            json,
+        } => cli::bench(
+            Size {
+                patients,
+                clients,
+                seconds,
+            },
+            json,
+        ),
         Command::Init { config, statements } => cli::init(&config, &statements),
         Command::Serve { config } => cli::serve(&config),
         Command::Audit {

@@ -2,8 +2,8 @@
 //! its signature, its strictly typed times and its binding held. The only file that names `jsonwebtoken`,
 //! which verifies here and never signs; times are checked against our clock, not its own.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
@@ -33,6 +33,8 @@ pub trait Signs: Send + Sync {
     fn sign(&self, typ: &str, payload: &[u8]) -> String;
     /// Public JWKs, active and retired, as JSON.
     fn verifying(&self) -> Vec<String>;
+    /// Changes whenever any key does.
+    fn epoch(&self) -> u64;
 }
 
 /// Why a token or an assertion is not believed. The words go to the client: they name a member and a rule
@@ -45,8 +47,58 @@ pub struct NotBelieved(pub &'static str);
 pub struct Tokens {
     issuer: String,
     signs: Arc<dyn Signs>,
-    used: Mutex<HashMap<[u8; 16], u64>>,
-    revoked: Mutex<HashMap<String, u64>>,
+    verifying: RwLock<Verifying>,
+    used: Mutex<Remembered<[u8; 16]>>,
+    revoked: Mutex<Remembered<String>>,
+}
+
+/// What is remembered until it would have expired anyway. Forgetting costs what is forgotten, not what is kept.
+struct Remembered<K> {
+    until: HashMap<K, u64>,
+    /// Keys by the second in which they may be forgotten.
+    by_second: BTreeMap<u64, Vec<K>>,
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Remembered<K> {
+    fn new() -> Self {
+        Self {
+            until: HashMap::new(),
+            by_second: BTreeMap::new(),
+        }
+    }
+
+    /// `false` if it is remembered already; it then stays so for as long as it was.
+    fn insert(&mut self, key: K, until_ms: u64, now_ms: u64) -> bool {
+        while let Some(second) = self
+            .by_second
+            .first_entry()
+            .filter(|entry| *entry.key() * 1000 < now_ms)
+        {
+            for key in second.remove() {
+                self.until.remove(&key);
+            }
+        }
+        if self.until.contains_key(&key) {
+            return false;
+        }
+        // Why a second more: nothing is forgotten in the second in which it still counts.
+        self.by_second
+            .entry(until_ms / 1000 + 1)
+            .or_default()
+            .push(key.clone());
+        self.until.insert(key, until_ms);
+        true
+    }
+
+    fn contains(&self, key: &K) -> bool {
+        self.until.contains_key(key)
+    }
+}
+
+/// The keys that verify our own tokens, read once an epoch of the keyring.
+struct Verifying {
+    epoch: u64,
+    keys: Arc<[VerifyingKey]>,
 }
 
 /// A client assertion that is believed: whose it is, and the tag under which it is used up.
@@ -126,8 +178,12 @@ impl Tokens {
         Self {
             issuer,
             signs,
-            used: Mutex::new(HashMap::new()),
-            revoked: Mutex::new(HashMap::new()),
+            verifying: RwLock::new(Verifying {
+                epoch: u64::MAX,
+                keys: Arc::new([]),
+            }),
+            used: Mutex::new(Remembered::new()),
+            revoked: Mutex::new(Remembered::new()),
         }
     }
 
@@ -148,7 +204,10 @@ impl Tokens {
         text: &str,
         now_s: u64,
     ) -> Result<Assertion, NotBelieved> {
-        let claims: AssertionClaims = verify(text, sign_key, "client_assertion", None)?;
+        let key = VerifyingKey::from_jwk(sign_key).ok_or(NotBelieved(
+            "client_assertion: the registered key is neither P-256 nor Ed25519",
+        ))?;
+        let claims: AssertionClaims = verify(text, &key, "client_assertion", None)?;
         if claims.iss != client || claims.sub != client {
             return Err(NotBelieved(
                 "client_assertion: iss and sub must both be the client_id",
@@ -195,31 +254,23 @@ impl Tokens {
     #[must_use]
     pub fn use_up(&self, assertion: &Assertion, now_ms: u64) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() > 100_000 {
-            used.retain(|_, expires| *expires > now_ms);
-        }
-        used.insert(assertion.tag, assertion.expires_ms)
-            .is_none_or(|expires| expires <= now_ms)
+        used.insert(assertion.tag, assertion.expires_ms, now_ms)
     }
 
     /// At start: an assertion that the ledger says was used at `ts_ms` stays used for as long as it could live.
     pub fn used_before(&self, member: &str, ts_ms: u64) {
         let tag = B64.decode(member).ok().and_then(|tag| tag.try_into().ok());
         if let Some(tag) = tag {
-            let until = ts_ms + (ASSERTION_SECONDS + AHEAD_SECONDS) * 1000;
-            self.used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(tag, until);
+            let until_ms = ts_ms + (ASSERTION_SECONDS + AHEAD_SECONDS) * 1000;
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let _: bool = used.insert(tag, until_ms, 0);
         }
     }
 
     /// Revokes a token until it would have expired.
-    pub fn revoke(&self, jti: &str, expires_ms: u64) {
-        self.revoked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(jti.to_owned(), expires_ms);
+    pub fn revoke(&self, jti: &str, expires_ms: u64, now_ms: u64) {
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        let _: bool = revoked.insert(jti.to_owned(), expires_ms, now_ms);
     }
 
     /// Makes the token of a recorded grant, bound to the certificate it was asked over (RFC 8705 §3).
@@ -246,6 +297,30 @@ impl Tokens {
         }
     }
 
+    /// Our own keys, as the keyring has them now: a key that was destroyed verifies nothing from then on.
+    fn own_keys(&self) -> Arc<[VerifyingKey]> {
+        let epoch = self.signs.epoch();
+        let known = self
+            .verifying
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.epoch == epoch {
+            return Arc::clone(&known.keys);
+        }
+        drop(known);
+        let parse = |jwk: &String| VerifyingKey::from_jwk(&serde_json::from_str(jwk).ok()?);
+        let keys: Arc<[VerifyingKey]> = self.signs.verifying().iter().filter_map(parse).collect();
+        let mut known = self
+            .verifying
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = Verifying {
+            epoch,
+            keys: Arc::clone(&keys),
+        };
+        keys
+    }
+
     /// Believes an access token over this certificate, or says why not.
     ///
     /// # Errors
@@ -260,15 +335,10 @@ impl Tokens {
         if text.len() > TOKEN_BYTES {
             return Err(NO);
         }
-        let keys = self.signs.verifying();
-        let mut believed = None;
-        for key in &keys {
-            let key: Value = serde_json::from_str(key).map_err(|_| NO)?;
-            if let Ok(claims) = verify::<AccessClaims>(text, &key, "access_token", Some("at+jwt")) {
-                believed = Some(claims);
-                break;
-            }
-        }
+        let believed = self
+            .own_keys()
+            .iter()
+            .find_map(|key| verify::<AccessClaims>(text, key, "access_token", Some("at+jwt")).ok());
         let claims = believed.ok_or(NO)?;
         let now_s = now_ms / 1000;
         let bound = B64
@@ -287,7 +357,7 @@ impl Tokens {
             .revoked
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&claims.jti)
+            .contains(&claims.jti)
         {
             return Err(NO);
         }
@@ -318,10 +388,32 @@ fn assertion_tag(client: &str, jti: &str) -> [u8; 16] {
     tag
 }
 
+/// A key that verifies, and the one algorithm it is for.
+struct VerifyingKey {
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// EC P-256 verifies ES256, OKP Ed25519 verifies EdDSA; no other key verifies anything.
+    fn from_jwk(jwk: &Value) -> Option<Self> {
+        let member = |name| jwk.get(name).and_then(Value::as_str);
+        let algorithm = match (member("kty")?, member("crv")?) {
+            ("EC", "P-256") => Algorithm::ES256,
+            ("OKP", "Ed25519") => Algorithm::EdDSA,
+            _ => return None,
+        };
+        let bare = json!({ "kty": jwk.get("kty"), "crv": jwk.get("crv"), "x": jwk.get("x"), "y": jwk.get("y") });
+        let jwk: Jwk = serde_json::from_value(strip_null(bare)).ok()?;
+        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        Some(Self { algorithm, key })
+    }
+}
+
 /// Verifies a compact JWS with one key. The algorithm is the key's, never the header's.
 fn verify<C: for<'de> Deserialize<'de>>(
     text: &str,
-    key: &Value,
+    key: &VerifyingKey,
     what: &'static str,
     typ: Option<&str>,
 ) -> Result<C, NotBelieved> {
@@ -334,18 +426,6 @@ fn verify<C: for<'de> Deserialize<'de>>(
     if text.len() > TOKEN_BYTES {
         return Err(malformed);
     }
-    let algorithm = match (
-        key.get("kty").and_then(Value::as_str),
-        key.get("crv").and_then(Value::as_str),
-    ) {
-        (Some("EC"), Some("P-256")) => Algorithm::ES256,
-        (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
-        _ => {
-            return Err(NotBelieved(
-                "client_assertion: the registered key is neither P-256 nor Ed25519",
-            ));
-        }
-    };
     let header = header(text).ok_or_else(|| malformed.clone())?;
     // Why: a critical extension that is not understood makes the whole JWS invalid (RFC 7515 §4.1.11).
     if header.contains_key("crit") || header.contains_key("b64") || header.contains_key("zip") {
@@ -354,15 +434,12 @@ fn verify<C: for<'de> Deserialize<'de>>(
     if typ.is_some_and(|typ| header.get("typ").and_then(Value::as_str) != Some(typ)) {
         return Err(malformed);
     }
-    let jwk = json!({ "kty": key.get("kty"), "crv": key.get("crv"), "x": key.get("x"), "y": key.get("y") });
-    let jwk: Jwk = serde_json::from_value(strip_null(jwk)).map_err(|_| malformed.clone())?;
-    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| malformed.clone())?;
-    let mut validation = Validation::new(algorithm);
+    let mut validation = Validation::new(key.algorithm);
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    let data = jsonwebtoken::decode::<C>(text, &decoding, &validation);
+    let data = jsonwebtoken::decode::<C>(text, &key.key, &validation);
     data.map(|data| data.claims)
         .map_err(|error| match error.kind() {
             jsonwebtoken::errors::ErrorKind::InvalidSignature
@@ -485,10 +562,10 @@ fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
     };
     let reason = match object.get("reason") {
         None => None,
-        Some(Value::String(reason)) if reason.chars().count() <= TEXT_CHARS => Some(reason.clone()),
+        Some(Value::String(reason)) if is_words(reason) => Some(reason.clone()),
         Some(_) => {
             return Err(NotBelieved(
-                "authorization_details.reason: must be a text of at most 500 characters",
+                "authorization_details.reason: must be a text of at most 500 characters, none of them a control character",
             ));
         }
     };
@@ -513,6 +590,11 @@ fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
     })
 }
 
+/// Free text: bounded, and without control characters, which only make a token longer.
+fn is_words(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS && !text.chars().any(char::is_control)
+}
+
 fn relation_claim(value: &Value) -> Result<RelationClaim, NotBelieved> {
     const RULE: &str = "authorization_details.relationship: must be an object with the members type (referral, \
                         registration, encounter, appointment) and reference (1 to 500 characters)";
@@ -522,7 +604,7 @@ fn relation_claim(value: &Value) -> Result<RelationClaim, NotBelieved> {
         .ok_or(NotBelieved(RULE))?;
     let kind = relation(text(object, "type", RULE)?).map_err(|_| NotBelieved(RULE))?;
     let reference = text(object, "reference", RULE)?;
-    if reference.is_empty() || reference.chars().count() > TEXT_CHARS {
+    if reference.is_empty() || !is_words(reference) {
         return Err(NotBelieved(RULE));
     }
     Ok(RelationClaim {

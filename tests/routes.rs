@@ -302,7 +302,7 @@ async fn tokens(world: &World) -> Vec<(&'static str, &'static str, String)> {
         (
             "practice-b",
             "consent elsewhere",
-            token(&b, &consent_for(PRACTICE_B, nhs)).await,
+            token(&b, &consent_for(PRACTICE_B, tanqueray().nhs)).await,
         ),
     ]
 }

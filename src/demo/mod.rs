@@ -164,10 +164,16 @@ pub(crate) fn progress(length: u64, unit: &str) -> ProgressBar {
 }
 
 /// A folder for one world, removed with everything in it when the story ends.
-struct Folder(std::path::PathBuf);
+pub(crate) struct Folder(std::path::PathBuf);
 
 impl Folder {
-    fn new() -> std::io::Result<Self> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes one.
+    pub(crate) fn new() -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = std::env::temp_dir().join(format!("sallyport-demo-{}", keys::random_id()));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;

@@ -27,7 +27,7 @@ pub use statement::{
 };
 pub(crate) use statement::{category, fixed, number, ods, relation};
 
-use crate::store::{Expect, Store, StoreError, Table, Write, WriteSet};
+use crate::store::{Expect, Row, Store, StoreError, Table, Write, WriteSet};
 use statement::{Kind, prefix};
 
 /// How rows are closed, opened and marked; the vault lends it, so that no key is seen here.
@@ -85,8 +85,11 @@ pub struct Prepared {
     anchor: Anchor,
     writes: Vec<Write>,
     directory: Vec<Change>,
-    _turn: OwnedMutexGuard<()>,
+    _turn: Turn,
 }
+
+/// The turn to change facts.
+pub struct Turn(#[allow(dead_code, reason = "held for its Drop")] OwnedMutexGuard<()>);
 
 impl Prepared {
     /// What the ledger must say before this change may be applied.
@@ -145,45 +148,57 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Finishes or drops what a crash left pending: the ledger says which.
+    /// Finishes or drops what a crash left pending, owner by owner: the ledger says which.
     async fn settle(&self, anchored: &BTreeMap<String, Anchor>) -> Result<(), FactsError> {
-        let rows = self
-            .store
-            .scan(Table::Meta, b"pending/".to_vec(), None, usize::MAX)
-            .await?;
-        if rows.is_empty() {
-            return Ok(());
+        let rows = self.pending_rows("").await?;
+        let mut by_owner: BTreeMap<Vec<u8>, Vec<Row>> = BTreeMap::new();
+        for row in rows {
+            let owner = row.key.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            by_owner
+                .entry(row.key.get(..owner).unwrap_or_default().to_vec())
+                .or_default()
+                .push(row);
         }
-        let mut writes: Vec<Write> = rows
-            .iter()
-            .map(|row| remove(Table::Meta, row.key.clone()))
-            .collect();
-        let pieces: Vec<Vec<u8>> = rows
-            .iter()
-            .filter_map(|row| self.seals.open(&row.key, &row.value))
-            .collect();
-        match anchor::Pending::from_pieces(&pieces) {
-            Some(pending) if anchored.get(&pending.owner) == Some(&pending.anchor) => {
-                tracing::warn!(
-                    owner = pending.owner,
-                    "finishing a change of facts that the ledger already holds"
-                );
-                writes.extend(pending.writes.into_iter().map(|(key, value)| Write {
-                    table: Table::Facts,
-                    key,
-                    value,
-                    expect: Expect::Any,
-                }));
+        for rows in by_owner.into_values() {
+            let pieces: Vec<Vec<u8>> = rows
+                .iter()
+                .filter_map(|row| self.seals.open(&row.key, &row.value))
+                .collect();
+            let mut writes: Vec<Write> = rows
+                .into_iter()
+                .map(|row| remove(Table::Meta, row.key))
+                .collect();
+            match anchor::Pending::from_pieces(&pieces) {
+                Some(pending) if anchored.get(&pending.owner) == Some(&pending.anchor) => {
+                    let owner = pending.owner.as_str();
+                    tracing::warn!(
+                        owner,
+                        "finishing a change of facts that the ledger already holds"
+                    );
+                    writes.extend(
+                        pending
+                            .writes
+                            .into_iter()
+                            .map(|(key, value)| fact(key, value)),
+                    );
+                }
+                Some(_) | None => {
+                    tracing::warn!("dropping a change of facts that was never recorded");
+                }
             }
-            Some(_) | None => tracing::warn!("dropping a change of facts that was never recorded"),
+            self.commit(writes).await?;
         }
+        Ok(())
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         self.store
             .commit(WriteSet {
                 writes,
                 token: None,
             })
-            .await?;
-        Ok(())
+            .await
+            .map(drop)
     }
 
     async fn count(&self) -> Result<(BTreeMap<String, Option<Anchor>>, Register), FactsError> {
@@ -240,12 +255,22 @@ impl Facts {
             .unwrap_or_else(|| Ok(Anchor::empty()))
     }
 
-    /// Makes a change ready, and takes the turn: changes are made one at a time.
+    /// The turn to change facts: changes are made one at a time, and what is read under the turn still holds
+    /// when the change is made.
+    pub async fn turn(&self) -> Turn {
+        Turn(Arc::clone(&self.changing).lock_owned().await)
+    }
+
+    /// Makes a change ready.
     ///
     /// # Errors
     /// A statement that does not parse or has another owner; an owner whose facts do not match the ledger.
-    pub async fn prepare(&self, owner: &str, changes: Vec<Change>) -> Result<Prepared, FactsError> {
-        let turn = Arc::clone(&self.changing).lock_owned().await;
+    pub async fn prepare(
+        &self,
+        turn: Turn,
+        owner: &str,
+        changes: Vec<Change>,
+    ) -> Result<Prepared, FactsError> {
         let mut anchor = self
             .soundness(owner)
             .map_err(|_| FactsError::Broken(owner.to_owned()))?;
@@ -272,12 +297,7 @@ impl Facts {
             if let Some(value) = &value {
                 anchor.add(&self.seals.mark(&key, value));
             }
-            writes.push(Write {
-                table: Table::Facts,
-                key,
-                value,
-                expect: Expect::Any,
-            });
+            writes.push(fact(key, value));
         }
         anchor.seq += 1;
         let directory = if owner == OPERATOR {
@@ -299,19 +319,20 @@ impl Facts {
     /// # Errors
     /// The store's.
     pub async fn pend(&self, prepared: &Prepared) -> Result<(), FactsError> {
-        let mut writes = self.pending_removals().await?;
+        let owner = &prepared.owner;
+        let mut writes = self.pending_removals(owner).await?;
         let rows = prepared
             .writes
             .iter()
-            .map(|w| (w.key.clone(), w.value.clone()))
+            .map(|write| (write.key.clone(), write.value.clone()))
             .collect();
         let pending = anchor::Pending {
-            owner: prepared.owner.clone(),
+            owner: owner.clone(),
             anchor: prepared.anchor.clone(),
             writes: rows,
         };
         for (index, piece) in pending.to_pieces(PENDING_BYTES).into_iter().enumerate() {
-            let key = format!("pending/{index:08}").into_bytes();
+            let key = format!("pending/{owner}/{index:08}").into_bytes();
             let value = self.seals.close(&key, &piece);
             writes.retain(|write| write.key != key);
             writes.push(Write {
@@ -321,40 +342,70 @@ impl Facts {
                 expect: Expect::Any,
             });
         }
-        self.store
-            .commit(WriteSet {
-                writes,
-                token: None,
-            })
-            .await?;
-        Ok(())
+        Ok(self.commit(writes).await?)
     }
 
-    async fn pending_removals(&self) -> Result<Vec<Write>, StoreError> {
-        let rows = self
-            .store
-            .scan(Table::Meta, b"pending/".to_vec(), None, usize::MAX)
-            .await?;
+    async fn pending_rows(&self, owner: &str) -> Result<Vec<Row>, StoreError> {
+        let prefix = if owner.is_empty() {
+            "pending/".to_owned()
+        } else {
+            format!("pending/{owner}/")
+        };
+        self.store
+            .scan(Table::Meta, prefix.into_bytes(), None, usize::MAX)
+            .await
+    }
+
+    async fn pending_removals(&self, owner: &str) -> Result<Vec<Write>, StoreError> {
+        let rows = self.pending_rows(owner).await?;
         Ok(rows
             .into_iter()
             .map(|row| remove(Table::Meta, row.key))
             .collect())
     }
 
-    /// Applies a change that the ledger now holds, together with whatever else belongs to the same act.
+    /// Applies a change that the ledger now holds, together with whatever else belongs to the same act. Where
+    /// the rest meets a conflict the change alone is applied: the ledger holds it.
     ///
     /// # Errors
-    /// The store's; the change is then finished at the next opening.
+    /// The store's. After anything but a conflict of the rest, the owner's facts are unknown until the next
+    /// opening, which finishes the change.
     pub async fn apply(&self, prepared: Prepared, others: Vec<Write>) -> Result<(), FactsError> {
-        let mut writes = self.pending_removals().await?;
-        writes.extend(prepared.writes);
-        writes.extend(others);
-        self.store
-            .commit(WriteSet {
-                writes,
-                token: None,
-            })
-            .await?;
+        let applied = self.write(&prepared, others).await;
+        match applied {
+            Ok(()) | Err(StoreError::Conflict) => self.adopt(prepared),
+            Err(_) => {
+                tracing::error!(
+                    owner = prepared.owner,
+                    "a recorded change of facts could not be applied"
+                );
+                let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
+                anchors.insert(prepared.owner, Err(Why::Store));
+            }
+        }
+        Ok(applied?)
+    }
+
+    async fn write(&self, prepared: &Prepared, others: Vec<Write>) -> Result<(), StoreError> {
+        let mut own = self.pending_removals(&prepared.owner).await?;
+        own.extend(prepared.writes.iter().cloned());
+        if others.is_empty() {
+            return self.commit(own).await;
+        }
+        match self
+            .commit(own.iter().cloned().chain(others).collect())
+            .await
+        {
+            Err(StoreError::Conflict) => {
+                // INVARIANT: our own writes expect nothing, so the conflict was of the others.
+                self.commit(own).await?;
+                Err(StoreError::Conflict)
+            }
+            other => other,
+        }
+    }
+
+    fn adopt(&self, prepared: Prepared) {
         let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
         anchors.insert(prepared.owner, Ok(prepared.anchor));
         if !prepared.directory.is_empty() {
@@ -371,7 +422,6 @@ impl Facts {
             }
             *register = Arc::new(next);
         }
-        Ok(())
     }
 
     /// The directory as it stands. `Unknown` if it does not match the ledger.
@@ -389,7 +439,7 @@ impl Facts {
             .store
             .scan(Table::Facts, prefix(kind, parts), None, usize::MAX)
             .await?;
-        let read = |row: crate::store::Row| match self.read(&row.key, &row.value) {
+        let read = |row: Row| match self.read(&row.key, &row.value) {
             None => Fact::Unknown(Why::Store),
             Some((owner, statement)) => match self.soundness(&owner) {
                 Ok(_) => Fact::Known(statement),
@@ -507,6 +557,15 @@ pub struct Question<'a> {
     pub keepers: &'a BTreeSet<Ods>,
     /// When, milliseconds.
     pub now_ms: u64,
+}
+
+fn fact(key: Vec<u8>, value: Option<Vec<u8>>) -> Write {
+    Write {
+        table: Table::Facts,
+        key,
+        value,
+        expect: Expect::Any,
+    }
 }
 
 fn remove(table: Table, key: Vec<u8>) -> Write {

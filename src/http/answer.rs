@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::facts::FactsError;
 use crate::gateway::Fault;
 use crate::ledger::{Open, Receipt, RecordError};
 use crate::store::StoreError;
@@ -119,8 +120,25 @@ impl Problem {
                 INTERNAL.to_owned(),
             ),
         };
-        let body = json!({ "error": code, "error_description": text }).to_string();
+        let body = json!({ "error": oauth_code(code), "error_description": text }).to_string();
         retry(text_response(status, JSON, &body), status)
+    }
+}
+
+/// The token endpoint speaks RFC 6749 §5.2 and its extensions only; what FHIR calls otherwise is a bad request.
+fn oauth_code(code: &'static str) -> &'static str {
+    const KNOWN: [&str; 6] = [
+        "invalid_client",
+        "invalid_authorization_details",
+        "unsupported_grant_type",
+        "temporarily_unavailable",
+        "server_error",
+        "not-found",
+    ];
+    if KNOWN.contains(&code) {
+        code
+    } else {
+        "invalid_request"
     }
 }
 
@@ -134,11 +152,17 @@ impl From<Fault> for Problem {
             Fault::Ledger(RecordError::Busy) => {
                 Self::Unavailable("the ledger's queue is full; nothing was done")
             }
-            Fault::Store(StoreError::Full)
-            | Fault::Filing(FilingError::Vault(VaultError::Store(StoreError::Full)))
-            | Fault::Vault(VaultError::Store(StoreError::Full)) => {
-                tracing::error!(%fault, "out of space");
-                Self::Unavailable("the store is out of space; nothing was done")
+            Fault::Ledger(_) => {
+                tracing::error!(%fault, "not recorded, so not done");
+                Self::Unavailable("the gateway cannot record, so nothing was done")
+            }
+            Fault::Store(error)
+            | Fault::Vault(VaultError::Store(error))
+            | Fault::Filing(FilingError::Vault(VaultError::Store(error)))
+            | Fault::Facts(FactsError::Store(error))
+            | Fault::Rotation(RotationError::Vault(VaultError::Store(error))) => {
+                tracing::error!(%error, "the store");
+                Self::Unavailable(stored(error))
             }
             Fault::Filing(error @ FilingError::Conflict) => {
                 Self::malformed(StatusCode::CONFLICT, "conflict", error.to_string())
@@ -148,18 +172,35 @@ impl From<Fault> for Problem {
                 "business-rule",
                 error.to_string(),
             ),
-            Fault::Ledger(_) | Fault::Store(_) => {
-                tracing::error!(%fault, "not recorded, so not done");
-                Self::Unavailable("the gateway cannot record, so nothing was done")
+            Fault::Rotation(RotationError::Vault(VaultError::NoKey(_))) => {
+                let text = "practice: this gateway holds no key of a practice with that code";
+                Self::malformed(StatusCode::NOT_FOUND, "not-found", text)
+            }
+            Fault::Facts(FactsError::Broken(_)) => {
+                tracing::error!(%fault, "facts");
+                Self::Unavailable("the practice's facts do not match the ledger; nothing was done")
             }
             Fault::Vault(_)
             | Fault::Filing(FilingError::Vault(_))
-            | Fault::Facts(_)
+            | Fault::Facts(FactsError::Statement(_) | FactsError::Owner(_))
             | Fault::Rotation(RotationError::Vault(_) | RotationError::Keyring(_))
             | Fault::Bug(_) => {
                 tracing::error!(%fault, "fault");
                 Self::Internal
             }
+        }
+    }
+}
+
+fn stored(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Full => "the store is out of space; nothing was done",
+        StoreError::Conflict | StoreError::Retryable => {
+            "the store is busy with the same rows; ask again"
+        }
+        StoreError::TooLarge => "the store takes no value so large; nothing was done",
+        StoreError::OutcomeUnknown | StoreError::Corrupt | StoreError::Fatal => {
+            "the store stopped; it says why in the log"
         }
     }
 }

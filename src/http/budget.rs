@@ -7,21 +7,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::{REQUESTS_BURST, REQUESTS_PER_SECOND, UNDER_WAY_MAX};
+use super::limits::{
+    BODIES_BYTES, BODIES_BYTES_OF_ONE, REQUESTS_BURST, REQUESTS_PER_SECOND, UNDER_WAY_MAX,
+};
 
 /// The budgets of all clients.
-#[derive(Default)]
 pub struct Budgets {
     purses: Mutex<HashMap<String, Purse>>,
+    bodies: Arc<Semaphore>,
     over: AtomicU64,
     strangers: AtomicU64,
 }
+
+/// Room for bodies is counted in pieces of this many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            purses: Mutex::default(),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES / PIECE_BYTES)),
+            over: AtomicU64::new(0),
+            strangers: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Room for one body, until it is dropped.
+pub struct Place(#[allow(dead_code, reason = "held for its Drop")] [OwnedSemaphorePermit; 2]);
 
 struct Purse {
     /// Thousandths of a request.
     left: u64,
     filled_ms: u64,
     share: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
 }
 
 /// The right to one request: held until it is answered.
@@ -44,6 +64,7 @@ impl Budgets {
                 left: burst,
                 filled_ms: now_ms,
                 share: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
+                bodies: Arc::new(Semaphore::new(BODIES_BYTES_OF_ONE / PIECE_BYTES)),
             });
             let earned = now_ms
                 .saturating_sub(purse.filled_ms)
@@ -62,6 +83,21 @@ impl Budgets {
             self.over.fetch_add(1, Ordering::Relaxed);
             Spent
         })
+    }
+
+    /// Waits until there is room for a body of this client, of its own share and of all.
+    pub async fn room(&self, client: &str, bytes: usize) -> Option<Place> {
+        let pieces = u32::try_from(bytes / PIECE_BYTES + 1).ok()?;
+        let own = {
+            let purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&purses.get(client)?.bodies)
+        };
+        let own = own.acquire_many_owned(pieces).await.ok()?;
+        let all = Arc::clone(&self.bodies)
+            .acquire_many_owned(pieces)
+            .await
+            .ok()?;
+        Some(Place([own, all]))
     }
 
     /// Counts a connection that no registered certificate made.

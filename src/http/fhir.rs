@@ -1,7 +1,7 @@
 //! The FHIR side: deposit, withdraw, objections, read by id, search, `$everything`. Payloads are carried
 //! opaquely; what leaves is NDJSON of a ticket and envelopes, never plain FHIR.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::answer::{Page, Problem, fhir_response, with_header, with_receipt};
+use super::budget::Place;
 use super::{Bearer, Client, Shared, body, limits};
 use crate::facts::{Change, Objection, Statement};
 use crate::fhir::capability::{Identity, capability_statement};
@@ -113,7 +114,8 @@ pub(super) async fn one(
         )
         .await
     };
-    say(answer.await)
+    let response = say(answer.await);
+    bearer.hold(response)
 }
 
 /// `GET /fhir/{kind}?patient=…`
@@ -150,7 +152,8 @@ pub(super) async fn search(
         )
         .await
     };
-    say(answer.await)
+    let response = say(answer.await);
+    bearer.hold(response)
 }
 
 /// `GET /fhir/Patient/{nhs}/$everything`
@@ -189,7 +192,8 @@ pub(super) async fn everything(
         )
         .await
     };
-    say(answer.await)
+    let response = say(answer.await);
+    bearer.hold(response)
 }
 
 fn pairs(raw: &str) -> Result<Vec<(String, String)>, Problem> {
@@ -277,20 +281,25 @@ pub(super) async fn put(
     let answer = async {
         let name = name_of(&kind, &id)?;
         let version = version_of(&headers)?;
-        let bytes = body(raw, limits::DEPOSIT_BYTES).await?;
+        if let Err(refused) = unfit(&app, &bearer.caller, "put").await {
+            // Why read what is not wanted: a small body left unread would close the connection.
+            let _ = body(raw, limits::FORM_BYTES).await;
+            return Err(refused);
+        }
+        let bytes = deposited(&app, &bearer.caller, raw).await?;
         let deposits = matches!(
             bearer.caller.token().map(|token| &token.scope),
             Some(Scope::Deposit { .. })
         );
         // Why not for a deposit token: it is told that a Consent is not a record, so that none is lost as one.
         if name.kind.is("Consent") && !deposits {
-            return object(&app, bearer.caller, &name, &bytes, version).await;
+            return object(&app, bearer.caller, &name, &bytes.bytes, version).await;
         }
         let form = Form::Put {
             kind: &name.kind,
             id: &name.id,
         };
-        file(&app, bearer.caller, &bytes, version, form).await
+        file(&app, bearer.caller, &bytes.bytes, version, form).await
     };
     say(answer.await)
 }
@@ -304,8 +313,13 @@ pub(super) async fn bundle(
 ) -> Response {
     let answer = async {
         let version = version_of(&headers)?;
-        let bytes = body(raw, limits::DEPOSIT_BYTES).await?;
-        file(&app, bearer.caller, &bytes, version, Form::Bundle).await
+        if let Err(refused) = unfit(&app, &bearer.caller, "post").await {
+            // Why read what is not wanted: a small body left unread would close the connection.
+            let _ = body(raw, limits::FORM_BYTES).await;
+            return Err(refused);
+        }
+        let bytes = deposited(&app, &bearer.caller, raw).await?;
+        file(&app, bearer.caller, &bytes.bytes, version, Form::Bundle).await
     };
     say(answer.await)
 }
@@ -321,7 +335,7 @@ async fn file(
         Some(Scope::Deposit { practice, patient }) => (practice, patient),
         // Why: the token says it may not; which practice this would have been about nobody can say, so the
         // refusal is recorded about the practice that the client acts for.
-        _ => return refused_deposit(app, caller).await,
+        _ => return Err(refused_deposit(app, caller, "deposit").await),
     };
     let batch = read(bytes, version, form).await?;
     let patient = patient_of(app, &practice, &batch.subject, fallback).await?;
@@ -357,11 +371,54 @@ async fn file(
     }
 }
 
-async fn refused_deposit(app: &Shared, caller: Caller) -> Result<Response, Problem> {
-    match app.gateway.out_of_scope(caller).await? {
-        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
-        Answer::Done((), _) => Err(Problem::Internal),
+/// A caller who may not file in a practice's name is refused before its body is read and before anything is
+/// looked up.
+async fn unfit(app: &Shared, caller: &Caller, attempt: &str) -> Result<(), Problem> {
+    let practice = match caller.token().map(|token| &token.scope) {
+        Some(Scope::Deposit { practice, .. } | Scope::Consent { practice, .. }) => Some(practice),
+        _ => None,
+    };
+    if let Some(practice) = practice
+        && app.gateway.stands(caller, practice).await?
+    {
+        return Ok(());
     }
+    Err(refused_deposit(app, caller.clone(), attempt).await)
+}
+
+/// What a caller out of scope is told; its refusal stands in the ledger.
+async fn refused_deposit(app: &Shared, caller: Caller, attempt: &str) -> Problem {
+    match app.gateway.out_of_scope(caller, attempt).await {
+        Ok(Answer::Refused(receipt)) => Problem::Refused(receipt),
+        Ok(Answer::Done((), _)) => Problem::Internal,
+        Err(fault) => Problem::from(fault),
+    }
+}
+
+/// A deposit's bytes: as many at once as there is room for, all clients together and this one alone.
+async fn deposited(app: &Shared, caller: &Caller, raw: Body) -> Result<Room, Problem> {
+    let announced = raw
+        .size_hint()
+        .exact()
+        .unwrap_or(limits::DEPOSIT_BYTES as u64);
+    let announced = usize::try_from(announced).unwrap_or(limits::DEPOSIT_BYTES);
+    let place = app.budgets.room(
+        caller.client().as_str(),
+        announced.min(limits::DEPOSIT_BYTES),
+    );
+    let place = tokio::time::timeout(limits::BODY_TIME, place).await;
+    let place = place.ok().flatten().ok_or(Problem::Spent)?;
+    let bytes = body(raw, limits::DEPOSIT_BYTES).await?;
+    Ok(Room {
+        bytes,
+        _place: place,
+    })
+}
+
+/// Bytes, and the room they take until they are dropped.
+struct Room {
+    bytes: Bytes,
+    _place: Place,
 }
 
 fn unreadable(status: u16, error: &dyn std::fmt::Display) -> Problem {
@@ -489,7 +546,7 @@ async fn object(
     let Some(Scope::Consent { practice, patient }) =
         caller.token().map(|token| token.scope.clone())
     else {
-        return refused_deposit(app, caller).await;
+        return Err(refused_deposit(app, caller, "deposit").await);
     };
     let objection =
         read_consent(bytes, version).map_err(|error| unreadable(error.status(), &error))?;
@@ -567,7 +624,7 @@ pub(super) async fn withdraw(
             Some(Scope::Deposit { practice, patient }) => {
                 withdrawn(&app, bearer.caller, practice, patient, &name.to_string()).await
             }
-            _ => refused_deposit(&app, bearer.caller).await,
+            _ => Err(refused_deposit(&app, bearer.caller, "withdraw").await),
         }
     };
     say(answer.await)
@@ -580,8 +637,18 @@ async fn withdrawn(
     patient: Option<NhsNumber>,
     name: &str,
 ) -> Result<Response, Problem> {
-    let found = app.gateway.vault().patient_of(&practice, name).await;
-    let found = found.map_err(|error| Problem::from(crate::gateway::Fault::from(error)))?;
+    unfit(app, &caller, "withdraw").await?;
+    let fault = |error| Problem::from(crate::gateway::Fault::from(error));
+    let vault = app.gateway.vault();
+    let mut found = vault.patient_of(&practice, name).await.map_err(fault)?;
+    if let (None, Some(patient)) = (&found, &patient)
+        && vault
+            .files_within(&practice, patient, name)
+            .await
+            .map_err(fault)?
+    {
+        found = Some(patient.clone());
+    }
     let missing = || {
         Problem::malformed(
             StatusCode::NOT_FOUND,

@@ -27,4 +27,16 @@ pub const REQUESTS_PER_SECOND: u32 = 8_000;
 /// Requests that one client may make at once after a pause.
 pub const REQUESTS_BURST: u32 = 16_000;
 /// Requests of one client under way at once: its share of the queue.
-pub const UNDER_WAY_MAX: usize = 1_024;
+pub const UNDER_WAY_MAX: usize = 256;
+/// Bytes of deposits that are in memory at once, of all clients.
+pub const BODIES_BYTES: usize = 512 * 1024 * 1024;
+/// Bytes of deposits that are in memory at once, of one client.
+pub const BODIES_BYTES_OF_ONE: usize = 128 * 1024 * 1024;
+/// Connections at once with one certificate.
+pub const CONNECTIONS_OF_ONE_MAX: usize = 1_024;
+/// Handshakes at once: before a certificate is known nobody has a share.
+pub const HANDSHAKES_MAX: usize = 512;
+/// A peer that takes nothing of its answer for this long is dropped.
+pub const STALL_TIME: Duration = Duration::from_secs(60);
+/// File descriptors kept for the store, the ledger and the rest of the process.
+pub const DESCRIPTORS_KEPT: usize = 256;

@@ -22,6 +22,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
+use http_body_util::BodyExt as _;
 use policy::Caller;
 
 pub use budget::Budgets;
@@ -84,6 +85,7 @@ pub fn router(app: Shared) -> Router {
             get(fhir::one).put(fhir::put).delete(fhir::withdraw),
         )
         .route("/fhir/Patient/{nhs}/$everything", get(fhir::everything))
+        .route("/fhir/Patient/{nhs}/%24everything", get(fhir::everything))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
         .route("/admin/keys/{practice}", get(admin::versions))
@@ -97,6 +99,10 @@ pub fn router(app: Shared) -> Router {
 
 /// A target that is longer than any honest one is not looked at.
 async fn bounded(request: Request, next: Next) -> Response {
+    if !decodes(request.uri().path()) {
+        let text = "the path is not percent-encoded UTF-8";
+        return Problem::malformed(StatusCode::BAD_REQUEST, "invalid", text).fhir();
+    }
     let target = request
         .uri()
         .path_and_query()
@@ -110,6 +116,25 @@ async fn bounded(request: Request, next: Next) -> Response {
         .fhir();
     }
     next.run(request).await
+}
+
+/// Whether a path is what percent-encoding makes of UTF-8 (RFC 3986 §2.1).
+fn decodes(path: &str) -> bool {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let pair = (rest.next().map(char::from), rest.next().map(char::from));
+        let digit = |digit: Option<char>| digit.and_then(|digit| digit.to_digit(16));
+        match (digit(pair.0), digit(pair.1)) {
+            (Some(high), Some(low)) => bytes.extend(u8::try_from(high * 16 + low)),
+            _ => return false,
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 async fn nothing(_client: Client) -> Response {
@@ -156,13 +181,24 @@ impl FromRequestParts<Shared> for Client {
             .get::<Peer>()
             .copied()
             .ok_or_else(stranger)?;
-        let registered =
-            caller::registered(&app.gateway.facts().register(), peer).map_err(|why| match why {
-                NotAuthenticated::Stranger | NotAuthenticated::NotBelieved(..) => stranger(),
-                NotAuthenticated::Directory => say(Problem::Unavailable(
-                    "the directory is unknown; nobody is served",
-                )),
-            })?;
+        let registered = match caller::registered(&app.gateway.facts().register(), peer) {
+            Ok(registered) => registered,
+            Err(NotAuthenticated::Stranger | NotAuthenticated::NotBelieved(..)) => {
+                return Err(stranger());
+            }
+            Err(NotAuthenticated::Directory) => {
+                let text = "the directory is unknown; nobody is served";
+                return Err(say(Problem::Unavailable(text)));
+            }
+            Err(NotAuthenticated::Suspended(client)) => {
+                let turn = app
+                    .budgets
+                    .take(client.as_str(), app.gateway.clock().now_ms());
+                let _until_recorded = turn.map_err(|_| say(Problem::Spent))?;
+                let recorded = app.gateway.not_believed(client.as_str(), "suspended").await;
+                return Err(say(recorded.map_or_else(Problem::from, Problem::Refused)));
+            }
+        };
         let turn = app
             .budgets
             .take(registered.id.as_str(), app.gateway.clock().now_ms());
@@ -198,7 +234,8 @@ impl FromRequestParts<Shared> for Bearer {
         let header = headers.next().filter(|_| headers.next().is_none());
         let token = header
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
+            .and_then(|value| value.split_once(' '))
+            .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token));
         let now_ms = app.gateway.clock().now_ms();
         let caller = match token {
             Some(text) => caller::by_token(
@@ -218,14 +255,24 @@ impl FromRequestParts<Shared> for Bearer {
                 });
             }
             Err(NotAuthenticated::Stranger) => "an access token is required",
-            Err(NotAuthenticated::NotBelieved(..) | NotAuthenticated::Directory) => {
-                "the access token is not valid here"
-            }
+            Err(_) => "the access token is not valid here",
         };
         record_disbelief(app, client.registered.id.as_str(), said)
             .await
             .map_err(Problem::fhir)?;
         Err(Problem::NotAuthenticated(said).fhir())
+    }
+}
+
+impl Bearer {
+    /// Keeps the client's share of the queue taken until this answer is sent.
+    fn hold(self, response: Response) -> Response {
+        response.map(|body| {
+            axum::body::Body::new(body.map_frame(move |frame| {
+                let _until_sent = &self;
+                frame
+            }))
+        })
     }
 }
 

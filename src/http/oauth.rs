@@ -131,7 +131,11 @@ async fn believed(
     let why = match believed {
         Ok(believed) => return Ok(believed),
         Err(NotAuthenticated::NotBelieved(_, why)) => why.0,
-        Err(NotAuthenticated::Stranger | NotAuthenticated::Directory) => "client_id: is not known",
+        Err(
+            NotAuthenticated::Stranger
+            | NotAuthenticated::Directory
+            | NotAuthenticated::Suspended(_),
+        ) => "client_id: is not known",
     };
     record_disbelief(app, client.registered.id.as_str(), why).await?;
     Err(Problem::NotAuthenticated(why))

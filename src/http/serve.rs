@@ -1,9 +1,10 @@
 //! The listener: mutual TLS 1.3 (1.2 with AEAD suites only), post-quantum hybrid key exchange preferred, no
 //! early data; and the bounds that keep slow, idle and greedy connections from starving the others.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -17,11 +18,13 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::limits::{
-    CONNECTIONS_MAX, HANDSHAKE_TIME, HEAD_BYTES, HEAD_TIME, RESETS_MAX, STREAMS_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, DESCRIPTORS_KEPT, HANDSHAKE_TIME, HANDSHAKES_MAX,
+    HEAD_BYTES, HEAD_TIME, RESETS_MAX, STALL_TIME, STREAMS_MAX,
 };
 use crate::caller::Peer;
 
@@ -106,14 +109,85 @@ pub fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> S
     Serving { stop, done }
 }
 
+/// What all connections share.
+struct Door {
+    tls: TlsAcceptor,
+    router: Router,
+    handshakes: Semaphore,
+    open: AtomicUsize,
+    by_certificate: Mutex<HashMap<Peer, usize>>,
+}
+
+impl Door {
+    /// One more connection with this certificate, unless it has its share.
+    fn enter(self: &Arc<Self>, peer: Peer) -> Option<Guest> {
+        let mut open = self
+            .by_certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(peer).or_insert(0);
+        if *count >= CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Guest(Arc::clone(self), peer))
+    }
+}
+
+/// A connection that counts towards its certificate's share until it ends.
+struct Guest(Arc<Door>, Peer);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut open = self
+            .0
+            .by_certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// As many connections as the process may have descriptors for, less those that store and ledger need.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if let (Some(current), Some(maximum)) = (limit.current, limit.maximum)
+        && current < maximum
+    {
+        let raised = rustix::process::Rlimit {
+            current: Some(maximum),
+            maximum: Some(maximum),
+        };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+    let current = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let current = current.map_or(usize::MAX, |current| {
+        usize::try_from(current).unwrap_or(usize::MAX)
+    });
+    CONNECTIONS_MAX.min(current.saturating_sub(DESCRIPTORS_KEPT).max(16))
+}
+
 async fn accept(
     listener: TcpListener,
     tls: TlsAcceptor,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let open = Arc::new(AtomicUsize::new(0));
+    let places = Arc::new(Semaphore::new(connections_max()));
+    let door = Arc::new(Door {
+        tls,
+        router,
+        handshakes: Semaphore::new(HANDSHAKES_MAX),
+        open: AtomicUsize::new(0),
+        by_certificate: Mutex::new(HashMap::new()),
+    });
     loop {
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
@@ -133,40 +207,56 @@ async fn accept(
                 continue;
             }
         };
-        let (tls, router, stopped, count) = (
-            tls.clone(),
-            router.clone(),
-            stopped.clone(),
-            Arc::clone(&open),
-        );
-        count.fetch_add(1, Ordering::Relaxed);
+        let (door, stopped) = (Arc::clone(&door), stopped.clone());
+        door.open.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, tls, router, stopped).await {
+            if let Err(error) = connection(stream, &door, stopped).await {
                 tracing::debug!(%error, "a connection ended");
             }
-            count.fetch_sub(1, Ordering::Relaxed);
+            door.open.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         });
     }
     drop(listener);
     for _ in 0..1000 {
-        if open.load(Ordering::Relaxed) == 0 {
+        if door.open.load(Ordering::Relaxed) == 0 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
+/// Why a connection ended early. It concerns nobody but its peer.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    /// The socket, or the handshake.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// More connections than one certificate may have.
+    #[error("its certificate has its share of connections already")]
+    Share,
+    /// The protocol on it; the words are the HTTP library's.
+    #[error("{0}")]
+    Http(String),
+}
+
 async fn connection(
     stream: TcpStream,
-    tls: TlsAcceptor,
-    router: Router,
+    door: &Arc<Door>,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL_TIME));
+    let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+    let stream = {
+        // Why: before the certificate is known, all strangers together have this much and no more.
+        let _handshake = door.handshakes.acquire().await.map_err(|_| timed_out())?;
+        let handshake = door.tls.accept(Box::pin(stream));
+        tokio::time::timeout(HANDSHAKE_TIME, handshake)
+            .await
+            .map_err(|_| timed_out())??
+    };
     let certificate = stream
         .get_ref()
         .1
@@ -175,6 +265,10 @@ async fn connection(
     let certificate =
         certificate.ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))?;
     let peer = Peer(Sha256::digest(certificate.as_ref()).into());
+    let Some(_guest) = door.enter(peer) else {
+        return Err(ConnectionError::Share);
+    };
+    let router = door.router.clone();
     let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
         router.clone().call(request)
@@ -196,9 +290,12 @@ async fn connection(
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| ConnectionError::Http(error.to_string()))
 }

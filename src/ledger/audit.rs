@@ -3,20 +3,21 @@
 //! the result. A proof that verifies says only that one entry stands; this says that the log as a whole does.
 //! What it cannot see: entries never written. Receipts kept by hospitals and checkpoints kept by auditors show those.
 
-use super::journal::{self, Reader, Step};
+pub use super::report::{Finding, Report, What};
+
+use super::bundle::{Bundle, between, fetch, read_bundle};
+use super::journal;
 use super::leaf::Leaf;
 use super::note::{Checkpoint, Vkey};
-use super::tile::{self, Entries, Kind, Tile};
-use super::tree::{Hash, Keep, TILE_WIDTH, Tree, leaf_hash};
+use super::reader::{Reader, Step};
+use super::tile::{Kind, Tile};
+use super::tree::{Keep, TILE_WIDTH, Tree};
 use super::{ReadError, publish};
 use crate::disk::RealDisk;
-use serde_json::{Value, json};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Findings listed one by one; more are counted.
-const FINDINGS_MAX: usize = 1000;
 /// Bundles a thread takes at a time.
 const STRIDE: u64 = 16;
 
@@ -64,131 +65,6 @@ impl Default for Check<'_> {
             silence_ms_max: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             progress: &|_, _| {},
-        }
-    }
-}
-
-/// What kind of thing was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// No checkpoint, or none by this key.
-    Checkpoint,
-    /// A file could not be read.
-    Unreadable,
-    /// Entries are not there.
-    Missing,
-    /// An entry is not the one that was signed.
-    Altered,
-    /// A tile is not what its entries hash to.
-    Tile,
-    /// The log as a whole is not what its checkpoint signs.
-    Root,
-    /// History differs from an earlier signed checkpoint.
-    Rewritten,
-    /// Entries that were signed are gone.
-    RolledBack,
-    /// An entry is not in the form that entries have.
-    Form,
-    /// Time goes backwards.
-    Time,
-    /// Nothing was recorded for longer than may be.
-    Silence,
-}
-
-impl What {
-    /// The word for machines.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Checkpoint => "checkpoint",
-            Self::Unreadable => "unreadable",
-            Self::Missing => "missing",
-            Self::Altered => "altered",
-            Self::Tile => "tile",
-            Self::Root => "root",
-            Self::Rewritten => "rewritten",
-            Self::RolledBack => "rolled-back",
-            Self::Form => "form",
-            Self::Time => "time",
-            Self::Silence => "silence",
-        }
-    }
-}
-
-/// Something that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What kind.
-    pub what: What,
-    /// The entries it is about.
-    pub entries: Range<u64>,
-    /// The file it was found in.
-    pub file: Option<String>,
-    /// What it means, in a sentence.
-    pub meaning: String,
-}
-
-/// What an audit found out.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The log's name.
-    pub origin: String,
-    /// Entries that the checkpoint signs.
-    pub size: u64,
-    /// Its root hash.
-    pub root: Hash,
-    /// Entries that were there and hashed.
-    pub entries: u64,
-    /// Time of the last entry, if leaves were read.
-    pub last_ts_ms: Option<u64>,
-    /// What does not hold; empty if all does.
-    pub findings: Vec<Finding>,
-    /// Findings beyond those listed.
-    pub more: u64,
-}
-
-impl Report {
-    /// Whether the log is whole and what its key signed.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.findings.is_empty()
-    }
-
-    /// For `--json`.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let finding = |finding: &Finding| {
-            json!({
-                "what": finding.what.code(),
-                "from": finding.entries.start,
-                "to": finding.entries.end,
-                "file": finding.file,
-                "meaning": finding.meaning,
-            })
-        };
-        json!({
-            "origin": self.origin,
-            "size": self.size,
-            "root": self.root.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            "entries": self.entries,
-            "last_ts": self.last_ts_ms,
-            "holds": self.holds(),
-            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
-            "more": self.more,
-        })
-    }
-
-    fn add(&mut self, what: What, entries: Range<u64>, file: Option<String>, meaning: &str) {
-        if self.findings.len() < FINDINGS_MAX {
-            let meaning = meaning.to_owned();
-            self.findings.push(Finding {
-                what,
-                entries,
-                file,
-                meaning,
-            });
-        } else {
-            self.more += 1;
         }
     }
 }
@@ -253,17 +129,6 @@ struct Audit<'a> {
     /// Entries that a kept checkpoint has been found to explain.
     explained: u64,
     report: Report,
-}
-
-/// What a thread found out about one bundle.
-struct Bundle {
-    index: u64,
-    hashes: Vec<Hash>,
-    tiled: Option<Vec<Hash>>,
-    present: bool,
-    first_ts: Option<u64>,
-    last_ts: Option<u64>,
-    findings: Vec<Finding>,
 }
 
 impl Audit<'_> {
@@ -475,133 +340,6 @@ fn differences(found: &[u8], wanted: &[u8], tiled: Option<&[u8]>) -> Vec<u64> {
         }
     }
     places
-}
-
-fn read_bundle(source: &dyn Source, check: &Check<'_>, size: u64, index: u64) -> Bundle {
-    let first = index * TILE_WIDTH;
-    let width = (size - first).min(TILE_WIDTH) as u16;
-    let all = first..first + u64::from(width);
-    let of = |kind| Tile { kind, index, width };
-    let mut bundle = Bundle {
-        index,
-        hashes: Vec::new(),
-        tiled: None,
-        present: true,
-        first_ts: None,
-        last_ts: None,
-        findings: Vec::new(),
-    };
-    match fetch(source, of(Kind::Hashes(0))) {
-        Ok(Some(bytes)) => bundle.tiled = Some(bytes.as_chunks::<32>().0.to_vec()),
-        Ok(None) => bundle.find(
-            What::Tile,
-            &all,
-            of(Kind::Hashes(0)),
-            "this tile is missing",
-        ),
-        Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Hashes(0)), &error),
-    }
-    match fetch(source, of(Kind::Entries)) {
-        Ok(Some(bytes)) => {
-            let entries = Entries(&bytes).filter_map(Result::ok);
-            for (at, entry) in (first..).zip(entries) {
-                bundle.hashes.push(leaf_hash(entry));
-                if check.leaves {
-                    bundle.leaf(at, entry, check.silence_ms_max);
-                }
-            }
-        }
-        Ok(None) => bundle.find(
-            What::Missing,
-            &all,
-            of(Kind::Entries),
-            "these entries are missing or cut short",
-        ),
-        Err(error) => bundle.find(What::Unreadable, &all, of(Kind::Entries), &error),
-    }
-    if bundle.hashes.len() != usize::from(width) {
-        // Why the tile's: so that what follows still lines up, and one hole is one finding.
-        bundle.present = false;
-        bundle.hashes = bundle.tiled.clone().unwrap_or_default();
-    }
-    bundle
-}
-
-/// A tile or bundle of exactly that width: partial, or cut from the full one.
-fn fetch(source: &dyn Source, tile: Tile) -> Result<Option<Vec<u8>>, String> {
-    let mut bytes = source.fetch(&tile.to_string())?;
-    if bytes.is_none() && !tile.is_full() {
-        bytes = source.fetch(&Tile::full(tile.kind, tile.index).to_string())?;
-    }
-    let Some(mut bytes) = bytes else {
-        return Ok(None);
-    };
-    let cut = tile::cut(tile.kind, &bytes, tile.width).map(<[u8]>::len);
-    // Why exact: bytes behind the last entry of a file are nobody's.
-    if let Some(length) = cut.filter(|length| !tile.is_full() || *length == bytes.len()) {
-        bytes.truncate(length);
-        return Ok(Some(bytes));
-    }
-    Ok(None)
-}
-
-impl Bundle {
-    fn find(&mut self, what: What, entries: &Range<u64>, tile: Tile, meaning: &str) {
-        let (entries, file) = (entries.clone(), Some(tile.to_string()));
-        let meaning = meaning.to_owned();
-        self.findings.push(Finding {
-            what,
-            entries,
-            file,
-            meaning,
-        });
-    }
-
-    fn leaf(&mut self, at: u64, entry: &[u8], silence_ms_max: Option<u64>) {
-        let tile = Tile::full(Kind::Entries, at / TILE_WIDTH);
-        let Ok(text) = std::str::from_utf8(entry) else {
-            return self.find(What::Form, &(at..at + 1), tile, "the entry is not text");
-        };
-        let leaf = Leaf::new(at, text);
-        if let Some(fault) = leaf.fault() {
-            let meaning = format!("the entry is in a form that no gateway writes: {fault}");
-            self.find(What::Form, &(at..at + 1), tile, &meaning);
-        }
-        if at == 0 && !text.contains("\"ev\":\"log.genesis\"") {
-            self.find(
-                What::Form,
-                &(0..1),
-                tile,
-                "the log does not begin with its genesis",
-            );
-        }
-        let ts = leaf.ts_ms().unwrap_or(0);
-        if let Some(before) = self.last_ts {
-            self.findings
-                .extend(between(at, before, ts, silence_ms_max));
-        }
-        self.first_ts.get_or_insert(ts);
-        self.last_ts = Some(ts);
-    }
-}
-
-/// What is odd about the time from the entry before `at` to it.
-fn between(at: u64, before: u64, ts: u64, silence_ms_max: Option<u64>) -> Option<Finding> {
-    let (what, meaning) = if ts < before {
-        (What::Time, format!("time goes back by {} ms", before - ts))
-    } else if silence_ms_max.is_some_and(|most| ts - before > most) {
-        let minutes = (ts - before) / 60_000;
-        let meaning = format!("nothing was recorded for {minutes} min: no heartbeat, no service");
-        (What::Silence, meaning)
-    } else {
-        return None;
-    };
-    Some(Finding {
-        what,
-        entries: at.saturating_sub(1)..at + 1,
-        file: None,
-        meaning,
-    })
 }
 
 /// Shows every whole entry of a journal folder (a copy, or one no gateway has open) with its sealed body.

@@ -12,6 +12,7 @@ use super::tile::{Entries, Kind, Tile};
 use super::tree::{Tree, leaf_hash};
 use super::*;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A log's files in memory.
 #[derive(Clone)]

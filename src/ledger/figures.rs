@@ -8,6 +8,7 @@
 
 use super::tests::{ORIGIN, Signer, permit};
 use super::*;
+use std::path::Path;
 use std::time::Instant;
 
 /// CPU milliseconds so far of the writer, of the housekeeper, and of the whole process: on a busy machine the only
@@ -97,30 +98,17 @@ async fn durable_appends_and_offline_verification() {
             run(&ledger, in_flight, count).await;
         }
     }
-    let size = ledger.health().size;
+    let mut receipts = String::new();
+    for n in 0..500 {
+        let receipt = permit(&ledger, n).await.unwrap().to_json(Open::All);
+        receipts.push_str(&(receipt.to_string() + "\n"));
+    }
+    std::fs::write(root.path().join("receipts.ndjson"), receipts).unwrap();
     let start = Instant::now();
     ledger.close();
     println!("closed after {:?}", start.elapsed());
     let key = Vkey::new(ORIGIN, signer.public()).unwrap();
-    for (leaves, threads) in [(false, 1), (false, 1), (false, 2), (true, 1), (true, 2)] {
-        let (start, before) = (Instant::now(), cpu_ms());
-        let check = audit::Check {
-            leaves,
-            threads,
-            ..audit::Check::default()
-        };
-        let report = audit::verify(&audit::Folder(place.log.clone()), &key, &check);
-        let rate = size as f64 / start.elapsed().as_secs_f64();
-        let core = size as f64 / (cpu_ms()[2] - before[2]) * 1000.0;
-        assert!(
-            report.holds() && report.entries == size,
-            "{:?}",
-            report.findings
-        );
-        println!(
-            "verify {size} entries, leaves parsed {leaves}, {threads} thread(s): {rate:.0}/s, {core:.0}/s a core"
-        );
-    }
+    verification(&place.log, &key);
     let start = Instant::now();
     let opened = Ledger::open(&place, ORIGIN, signer, Options::default(), &mut |_| {});
     println!("reopened after {:?}", start.elapsed());
@@ -129,4 +117,50 @@ async fn durable_appends_and_offline_verification() {
         std::fs::write(root.path().join("log.vkey"), key.to_string()).unwrap();
         std::fs::rename(root.keep(), keep).unwrap();
     }
+}
+
+/// Of a log kept by `FIGURES_KEEP`, so often that a profile is worth reading.
+#[test]
+#[ignore = "a measurement"]
+fn offline_verification() {
+    let Some(kept) = std::env::var_os("FIGURES_LOG").map(PathBuf::from) else {
+        eprintln!("SKIPPED: FIGURES_LOG names no kept log");
+        return;
+    };
+    let key = std::fs::read_to_string(kept.join("log.vkey")).unwrap();
+    (0..3).for_each(|_| verification(&kept.join("log"), &key.parse().unwrap()));
+}
+
+fn verification(log: &Path, key: &Vkey) {
+    let source = audit::Folder(log.to_owned());
+    for (leaves, threads) in [(false, 1), (false, 2), (true, 1), (true, 2)] {
+        let (start, before) = (Instant::now(), cpu_ms());
+        let check = audit::Check {
+            leaves,
+            threads,
+            ..audit::Check::default()
+        };
+        let report = audit::verify(&source, key, &check);
+        assert!(report.holds() && report.entries == report.size);
+        let rate = report.size as f64 / start.elapsed().as_secs_f64();
+        let core = report.size as f64 / (cpu_ms()[2] - before[2]) * 1000.0;
+        println!(
+            "verify: leaves parsed {leaves}, {threads} thread(s): {rate:.0}/s, {core:.0}/s a core"
+        );
+    }
+    let bundles: Vec<_> = (0..1000)
+        .map_while(|index| {
+            let tile = tile::Tile::full(tile::Kind::Entries, index);
+            audit::Source::fetch(&source, &tile.to_string()).unwrap()
+        })
+        .collect();
+    let (before, mut tree) = (cpu_ms(), tree::Tree::default());
+    for bundle in &bundles {
+        for entry in tile::Entries(bundle) {
+            tree.push(tree::leaf_hash(entry.unwrap())).unwrap();
+        }
+        tree.trim(tree::Keep::Tiles);
+    }
+    let core = tree.size() as f64 / (cpu_ms()[2] - before[2]) * 1000.0;
+    println!("hashing leaves and tree in memory: {core:.0}/s a core");
 }

@@ -6,15 +6,19 @@
 //! A failure of the disk stops the ledger until it is reopened, and nothing is released meanwhile.
 
 pub mod audit;
+mod bundle;
 mod canonical;
 mod draft;
+mod fault;
 mod folder;
 mod journal;
 pub mod leaf;
 pub mod note;
 mod publish;
+mod reader;
 pub mod receipt;
 mod recover;
+mod report;
 pub mod tile;
 pub mod tree;
 mod writer;
@@ -28,6 +32,7 @@ mod figures;
 #[cfg(test)]
 mod tests;
 
+pub use fault::{InitError, OpenError, ReadError, RecordError};
 pub use folder::Consistency;
 pub use leaf::{Event, Extra, Leaf, Seals};
 pub use note::{SignsNotes, Vkey};
@@ -38,20 +43,20 @@ use crate::disk::{Disk, DiskLock, RealDisk};
 use bytes::Bytes;
 use draft::{Dice, Draft, Openings};
 use folder::Folder;
-use journal::{Appender, Reader, Spare, Step};
+use journal::{Appender, Spare};
 use note::{Checkpoint, NotAVkey, NoteError};
 use policy::Verdict;
 use publish::{Chore, Housekeeper, PublishError, Publisher};
+use reader::Reader;
 use recover::Expected;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tree::Forgotten;
 use writer::{Order, Pen, Shared, Writer};
 
 /// Entries that may wait for the writer; more are turned away at once.
@@ -103,106 +108,6 @@ impl Default for Options {
             disk: Arc::new(RealDisk),
         }
     }
-}
-
-/// Why no ledger was created.
-#[derive(Debug, thiserror::Error)]
-pub enum InitError {
-    /// There is one already.
-    #[error("there is a ledger in this folder already")]
-    Exists,
-    /// The origin cannot name a log.
-    #[error("the origin cannot name a log: it is empty or has white space or `+` in it")]
-    Origin,
-    /// The disk failed.
-    #[error("the disk: {0}")]
-    Disk(#[from] io::Error),
-}
-
-/// Why a ledger was not opened. All but `Disk` and `Locked` want a person who knows what happened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Nothing there; `serve` never makes one.
-    #[error("there is no ledger in this folder; `init` makes one")]
-    Missing,
-    /// Another process has it.
-    #[error("another process has this ledger open")]
-    Locked,
-    /// The origin cannot name a log.
-    #[error("the origin cannot name a log")]
-    Origin,
-    /// The published checkpoint is gone, so that nobody can tell whether entries are.
-    #[error("the published checkpoint is missing; put the last known one back into the log folder")]
-    NoCheckpoint,
-    /// A checkpoint that the ledger must explain is not this log's.
-    #[error("the {0} checkpoint: {1}")]
-    Checkpoint(&'static str, NoteError),
-    /// The journal is broken where somebody was already answered for.
-    #[error("the journal is damaged after entry {index}, where entries were already signed")]
-    Damaged {
-        /// Entries that are sound.
-        index: u64,
-    },
-    /// The journal ends before a signed checkpoint does: rolled back, restored, or cut.
-    #[error("the journal has {size} entries, but {known} were signed: it was rolled back or cut")]
-    RolledBack {
-        /// Entries in the journal.
-        size: u64,
-        /// Entries that the latest known checkpoint covers.
-        known: u64,
-    },
-    /// The journal differs from what a signed checkpoint covers.
-    #[error("the first {size} entries are not those that were signed")]
-    Forked {
-        /// Entries that the checkpoint covers.
-        size: u64,
-    },
-    /// The disk failed.
-    #[error("the disk: {0}")]
-    Disk(#[from] io::Error),
-    /// A mistake of ours.
-    #[error("the ledger's own tree: {0}")]
-    Bug(#[from] Forgotten),
-}
-
-impl OpenError {
-    fn in_journal(error: NoteError) -> Self {
-        Self::Checkpoint("journal's last", error)
-    }
-}
-
-/// Why nothing was recorded. Nothing may be released then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// Too many wait; try again.
-    #[error("too many entries wait for the ledger")]
-    Busy,
-    /// The disk is full: only emergencies are still recorded.
-    #[error("the ledger has no room but for emergencies")]
-    Full,
-    /// The ledger is closed, or a disk error stopped it until it is reopened.
-    #[error("the ledger is stopped")]
-    Stopped,
-    /// The entry is larger than one may be.
-    #[error("the entry is too large")]
-    TooLarge,
-    /// The entry cannot be written as one; a mistake of ours.
-    #[error("the entry cannot be written: {0}")]
-    Malformed(&'static str),
-}
-
-/// Why a published file or an old entry was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// There is no journal there.
-    #[error("there is no journal in this folder")]
-    Missing,
-    /// What is there is not what was published.
-    #[error("the log folder is damaged")]
-    Damaged,
-    /// The disk failed.
-    #[error("the disk: {0}")]
-    Disk(#[from] io::Error),
 }
 
 /// A verdict that stands in the ledger, durably and signed. Only [`Ledger::record`] makes one.
@@ -525,7 +430,7 @@ impl Ledger {
         visit: &mut dyn FnMut(&Leaf<'_>, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let end = self.0.shared.head().size;
-        scan(
+        reader::scan(
             self.0.options.disk.clone(),
             &self.0.place.journal,
             from..end,
@@ -662,31 +567,4 @@ fn genesis(
     )?;
     let spare = Spare::new(disk, &place.journal, segment_bytes);
     Ok(journal::create(&spare, key.name(), &leaf)?)
-}
-
-/// Shows the entries of that range in a journal.
-fn scan(
-    disk: Arc<dyn Disk>,
-    journal: &Path,
-    range: std::ops::Range<u64>,
-    visit: &mut dyn FnMut(&Leaf<'_>, &[u8]) -> ControlFlow<()>,
-) -> Result<(), ReadError> {
-    if range.is_empty() {
-        return Ok(());
-    }
-    let mut reader = Reader::near(disk, journal, range.start)?.ok_or(ReadError::Damaged)?;
-    while reader.position().index < range.end {
-        let index = reader.position().index;
-        match reader.step()? {
-            Step::Checkpoint => continue,
-            Step::Entry if index < range.start => continue,
-            Step::Entry => {}
-            Step::End | Step::Torn => return Err(ReadError::Damaged),
-        }
-        let leaf = reader.leaf().ok_or(ReadError::Damaged)?;
-        if visit(&Leaf::new(index, leaf), reader.body()).is_break() {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,8 @@
 //! A full disk or a folder that cannot be written only delays publishing; no receipt waits for it.
 //! The folder is derived: what it had not synced when the power went is written again at the next opening.
 
-use super::journal::{Reader, Spare, Step};
+use super::journal::Spare;
+use super::reader::{Reader, Step};
 use super::tile::{Kind, Tile};
 use super::tree::{Forgotten, Keep, TILE_WIDTH, Tree, leaf_hash};
 use super::writer::{Head, Shared};

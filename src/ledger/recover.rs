@@ -4,9 +4,10 @@
 //! signed is refused and left untouched: somebody who knows why must decide what to do with it.
 
 use super::OpenError;
-use super::journal::{self, Position, Reader, Step};
+use super::journal::{self, Position};
 use super::leaf::Leaf;
 use super::note::{Checkpoint, Vkey};
+use super::reader::{Reader, Step};
 use super::tree::{Keep, TILE_WIDTH, Tree};
 use crate::disk::Disk;
 use std::path::Path;

@@ -10,6 +10,7 @@ use super::*;
 use crate::disk::TestDisk;
 use policy::{Account, Outcome};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const ORIGIN: &str = "audit.gw1.example/2026";

@@ -2,19 +2,21 @@
 //! A batch lands whole or not at all. Filing acts only on a recorded grant.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use keys::{Active, Context, DepositClaims, DepositedBy, Family, FreshDek, Key, Sealed};
 use policy::words::{NhsNumber, Ods, RecordId};
 use policy::{Deposit, Grant, Withdraw};
 
-use super::row::{AUDIT_OWNER, CardRow, PatientRow, State, card_key, patient_key};
+use super::row::{AUDIT_OWNER, CardRow, PatientRow, State, card_key, keeper_key, patient_key};
 use super::{
     PatientTag, Vault, VaultError, audit_context, read, record_context, record_key_context, sure,
 };
 use crate::fhir::card::Card;
 use crate::ledger::{Receipt, Recorded};
 use crate::store::{Expect, StoreError, Table, Write};
+use tokio::sync::OwnedRwLockReadGuard;
 
 /// One record to be filed: the exact bytes, and what the gateway read of them.
 pub struct Filing {
@@ -70,6 +72,23 @@ struct Standing {
     row: u64,
 }
 
+/// What must be committed for a filing. Until it is dropped, no rotation looks for what is left: so it is held
+/// until the commit returned.
+pub struct Sealing {
+    /// For the store.
+    writes: Vec<Write>,
+    /// Evidence of the entry.
+    pub receipt: Receipt,
+    _under_way: OwnedRwLockReadGuard<()>,
+}
+
+impl Sealing {
+    /// Takes what is to be committed.
+    pub fn take(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.writes)
+    }
+}
+
 /// A batch that has been held against what stands: it can be recorded and then filed.
 pub struct Batch {
     practice: Ods,
@@ -123,6 +142,28 @@ impl Vault {
         NhsNumber::try_from(text)
             .map(Some)
             .map_err(|_| VaultError::Open)
+    }
+
+    /// Whether this practice filed this name for this patient, where the record itself says nothing of whom.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn files_within(
+        &self,
+        practice: &Ods,
+        patient: &NhsNumber,
+        name: &str,
+    ) -> Result<bool, VaultError> {
+        let PatientTag(tag) = self.tag(patient);
+        let key = self.name_key(practice, name, Some(&tag));
+        Ok(self
+            .store
+            .get_many(Table::Names, vec![key])
+            .await?
+            .into_iter()
+            .flatten()
+            .next()
+            .is_some())
     }
 
     /// Holds a batch against what stands under the same names. Nothing is written.
@@ -193,13 +234,14 @@ impl Vault {
         recorded: Recorded<Grant<Deposit>>,
         batch: Batch,
         now_s: u64,
-    ) -> Result<(Vec<Write>, Receipt), FilingError> {
+    ) -> Result<Sealing, FilingError> {
         let (grant, receipt) = recorded.into_parts();
         // INVARIANT: what was granted is what is filed.
         if grant.act().practice != batch.practice || grant.act().patient != batch.patient {
             return Err(VaultError::Open.into());
         }
-        let mut writes = Vec::with_capacity(batch.filings.len() * 2 + 2);
+        let under_way = Arc::clone(&self.filing).read_owned().await;
+        let mut writes = Vec::with_capacity(batch.filings.len() * 2 + 3);
         let key = self.keys_for(&batch, &mut writes).await?;
         let mut envelopes = Vec::with_capacity(batch.filings.len());
         let mut rows = Vec::with_capacity(batch.filings.len());
@@ -249,7 +291,11 @@ impl Vault {
                 });
             }
         }
-        Ok((writes, receipt))
+        Ok(Sealing {
+            writes,
+            receipt,
+            _under_way: under_way,
+        })
     }
 
     /// The record key of this practice and patient; made, wrapped and written at the first deposit.
@@ -284,6 +330,12 @@ impl Vault {
             ),
             expect: Expect::Absent,
         });
+        writes.push(Write {
+            table: Table::Names,
+            key: keeper_key(&batch.tag, &batch.practice),
+            value: Some(vec![1]),
+            expect: Expect::Any,
+        });
         Ok(key)
     }
 
@@ -302,6 +354,7 @@ impl Vault {
         if standing.into_iter().next().flatten().is_some() {
             return Ok(());
         }
+        let _under_way = self.filing.read().await;
         let wrapped = {
             let ring = read(&self.ring);
             let family = Family::Kek(AUDIT_OWNER.to_owned());

@@ -10,12 +10,13 @@ mod rotate;
 mod row;
 mod shelf;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed};
 use policy::words::{NhsNumber, Ods};
 
-pub use file::{Batch, Filed, Filing, FilingError, fresh_id, repeated};
+pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
 pub use release::{Address, Release};
 pub use rotate::{Rotation, RotationError};
 pub use shelf::{Place, Shelf, Wanted};
@@ -30,6 +31,11 @@ pub struct Vault {
     store: Arc<dyn Store>,
     blobs: Arc<dyn BlobStore>,
     issuer: String,
+    /// Held to read from wrapping a key to its commit, to write when a KEK is renewed: so that whatever was
+    /// wrapped under the old version stands in the store before the rewrap looks for it.
+    filing: Arc<tokio::sync::RwLock<()>>,
+    /// An audit key of nobody, wrapped: an unknown patient costs the work of a known one.
+    nobody: Sealed,
 }
 
 /// Why the vault could not act. None of these says anything to a caller.
@@ -232,23 +238,41 @@ impl crate::token::Signs for TokenSigns {
     fn verifying(&self) -> Vec<String> {
         read(&self.0).verifying(&Family::TokenSigning)
     }
+
+    fn epoch(&self) -> u64 {
+        read(&self.0).epoch()
+    }
 }
 
 impl Vault {
     /// A vault over this keyring and store; `issuer` is what tickets name.
-    #[must_use]
+    ///
+    /// # Errors
+    /// If the keyring has no key for audit keys.
     pub fn new(
         room: &Strongroom,
         store: Arc<dyn Store>,
         blobs: Arc<dyn BlobStore>,
         issuer: String,
-    ) -> Self {
-        Self {
-            ring: Arc::clone(&room.0),
+    ) -> Result<Self, VaultError> {
+        let ring = Arc::clone(&room.0);
+        let family = Family::Kek(AUDIT_OWNER.to_owned());
+        let nobody = {
+            let ring = read(&ring);
+            let kek = ring
+                .active_key(&family)
+                .map_err(|_| VaultError::NoKey("audit"))?;
+            kek.wrap_audit(&audit_context(&[0; 16]), &AuditKey::generate())
+        };
+        let filing = Arc::new(tokio::sync::RwLock::new(()));
+        Ok(Self {
+            ring,
             store,
             blobs,
             issuer,
-        }
+            filing,
+            nobody,
+        })
     }
 
     /// How the store knows this patient.
@@ -289,11 +313,13 @@ impl Vault {
             .store
             .get_many(Table::PatientKeys, vec![patient_key(AUDIT_OWNER, &tag)])
             .await?;
+        let family = Family::Kek(AUDIT_OWNER.to_owned());
         let Some(row) = rows.into_iter().next().flatten() else {
+            let nobody = audit_context(&[0; 16]);
+            read(&self.ring).unwrap_audit_with(&family, &nobody, &self.nobody)?;
             return Ok(self.gateway_sealer());
         };
         let row = PatientRow::from_bytes(&row.value)?;
-        let family = Family::Kek(AUDIT_OWNER.to_owned());
         let bytes =
             read(&self.ring).unwrap_audit_with(&family, &audit_context(&tag), &row.wrapped)?;
         Ok(Sealer(Under::Patient(bytes)))
@@ -307,6 +333,23 @@ impl Vault {
     #[must_use]
     pub fn own_sealer(&self) -> Sealer {
         self.gateway_sealer()
+    }
+
+    /// The practices that hold records of this patient: one small row each, however many records.
+    ///
+    /// # Errors
+    /// The store's, or a row that is malformed.
+    pub async fn keepers(&self, patient: &NhsNumber) -> Result<BTreeSet<Ods>, VaultError> {
+        let PatientTag(tag) = self.tag(patient);
+        let rows = self
+            .store
+            .scan(Table::Names, tag.to_vec(), None, usize::MAX)
+            .await?;
+        let mut keepers = BTreeSet::new();
+        for row in rows.iter().filter(|row| row.key.len() == row::KEEPER_BYTES) {
+            keepers.insert(row::read_keeper_key(&row.key)?);
+        }
+        Ok(keepers)
     }
 
     async fn patient_row(

@@ -76,18 +76,21 @@ impl Vault {
     ///
     /// # Errors
     /// If the keyring cannot be written: then the old version stays active.
-    pub fn renew(
+    pub async fn renew(
         &self,
         recorded: Recorded<Grant<AdminAct>>,
         practice: &Ods,
         now_ms: u64,
     ) -> Result<(u32, Receipt), RotationError> {
         let (_grant, receipt) = recorded.into_parts();
+        let family = Family::Kek(practice.as_str().to_owned());
+        // Why the wait: what is being filed was wrapped under the old version and must stand before the rewrap.
+        let _nothing_under_way = self.filing.write().await;
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        Ok((
-            ring.add(Family::Kek(practice.as_str().to_owned()), now_ms)?,
-            receipt,
-        ))
+        if ring.active_key(&family).is_err() {
+            return Err(VaultError::NoKey("that practice").into());
+        }
+        Ok((ring.add(family, now_ms)?, receipt))
     }
 
     /// Rewraps the practice's record keys until none is left under an older version, and says so after each

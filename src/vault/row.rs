@@ -25,22 +25,38 @@ pub(super) fn card_key(tag: &[u8; 16], practice: &Ods, id: &RecordId) -> Vec<u8>
     [tag.as_slice(), &fixed(practice.as_str()), &id.0].concat()
 }
 
+/// Bytes of a keeper's key: no name's key is so long.
+pub(super) const KEEPER_BYTES: usize = 24;
+
+/// `patient tag (16) ‖ practice (8)`: this practice holds records of this patient.
+pub(super) fn keeper_key(tag: &[u8; 16], practice: &Ods) -> Vec<u8> {
+    [tag.as_slice(), &fixed(practice.as_str())].concat()
+}
+
+/// The practice that a keeper's key names.
+pub(super) fn read_keeper_key(key: &[u8]) -> Result<Ods, RowError> {
+    read_practice(key.get(16..KEEPER_BYTES).ok_or(RowError)?)
+}
+
+fn read_practice(bytes: &[u8]) -> Result<Ods, RowError> {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let code = bytes
+        .get(..end)
+        .and_then(|code| std::str::from_utf8(code).ok());
+    Ods::try_from(code.ok_or(RowError)?).map_err(|_| RowError)
+}
+
 /// The practice and record that a card's key names.
 pub(super) fn read_card_key(key: &[u8]) -> Result<(Ods, RecordId), RowError> {
-    let practice = key.get(16..24).ok_or(RowError)?;
-    let end = practice.iter().position(|byte| *byte == 0).unwrap_or(8);
-    let code = practice
-        .get(..end)
-        .and_then(|code| std::str::from_utf8(code).ok())
-        .ok_or(RowError)?;
+    let practice = read_practice(key.get(16..24).ok_or(RowError)?)?;
     let id: [u8; 16] = key
-        .get(24..40)
+        .get(24..)
         .and_then(|id| id.try_into().ok())
         .ok_or(RowError)?;
-    if key.len() != 40 {
-        return Err(RowError);
-    }
-    Ok((Ods::try_from(code).map_err(|_| RowError)?, RecordId(id)))
+    Ok((practice, RecordId(id)))
 }
 
 /// What stands under a patient's key: the wrapped key, and the NHS number sealed under that key.

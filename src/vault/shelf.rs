@@ -19,8 +19,6 @@ pub enum Wanted {
     One(String),
     /// Those that match, after this place in their order.
     Matching(Query, Option<Place>),
-    /// None: only who holds records of this patient is asked.
-    Nothing,
 }
 
 /// A place in a patient's records: the practice and record it comes after.
@@ -51,6 +49,23 @@ impl Shelf {
     #[must_use]
     pub const fn keepers(&self) -> &BTreeSet<Ods> {
         &self.keepers
+    }
+
+    /// How many records may leave in one answer so that it has at most `bytes`, whichever they are; one at least.
+    #[must_use]
+    pub fn fitting(&self, limit: usize, bytes: u64) -> usize {
+        let mut lengths: Vec<u64> = self
+            .books
+            .values()
+            .map(|book| u64::from(book.place.length()))
+            .collect();
+        lengths.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        let mut sum = 0u64;
+        let too_many = lengths.iter().position(|length| {
+            sum = sum.saturating_add(*length);
+            sum > bytes
+        });
+        too_many.map_or(limit, |fit| limit.min(fit.max(1)))
     }
 
     /// Puts the records the question is about before their holders, in the order they will leave in.
@@ -109,9 +124,6 @@ impl Vault {
                 open = Some(self.record_key(&practice, &tag, &row.wrapped)?);
                 shelf.keys.insert(practice.clone(), row.wrapped);
             }
-            if matches!(wanted, Wanted::Nothing) {
-                continue;
-            }
             let key = open.as_ref().ok_or(VaultError::Open)?;
             let row = CardRow::from_bytes(&row.value)?;
             if row.state == State::Withdrawn {
@@ -168,6 +180,5 @@ fn wants(wanted: &Wanted, practice: &Ods, id: &RecordId, card: &Card) -> bool {
     match wanted {
         Wanted::One(name) => name_of(card) == *name,
         Wanted::Matching(query, place) => after(place) && query.matches(card),
-        Wanted::Nothing => false,
     }
 }

@@ -1,8 +1,8 @@
 //! A grant has private fields and no constructor: only `decide` makes one.
-use policy::{Ask, Grant, Read};
+use policy::{Ask, Grant, Page, Read};
 
-fn forge(ask: Ask<Read>) -> Grant<Read> {
-    Grant { ask, granted: Vec::new() }
+fn forge(ask: Ask<Read>, granted: Page) -> Grant<Read> {
+    Grant { ask, granted }
 }
 
 fn main() {}
