@@ -3,6 +3,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::string_slice,
+    clippy::type_complexity,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,

@@ -6,6 +6,7 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::string_slice,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
