@@ -11,10 +11,11 @@ mod oauth;
 mod operations;
 mod serve;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -22,7 +23,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
 
 pub use budget::Budgets;
@@ -268,11 +269,38 @@ impl Bearer {
     /// Keeps the client's share of the queue taken until this answer is sent.
     fn hold(self, response: Response) -> Response {
         response.map(|body| {
-            axum::body::Body::new(body.map_frame(move |frame| {
-                let _until_sent = &self;
-                frame
-            }))
+            axum::body::Body::new(Holding {
+                body,
+                _until_sent: self,
+            })
         })
+    }
+}
+
+/// A body that holds its caller's share until it is sent. Why not a mapped one: that would forget its length,
+/// and a refusal of a read would not look like any other.
+struct Holding {
+    body: axum::body::Body,
+    _until_sent: Bearer,
+}
+
+impl Body for Holding {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
