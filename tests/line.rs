@@ -410,6 +410,10 @@ async fn what_is_withdrawn_looks_as_if_it_had_never_been() {
     );
     let there = get(&hospital, &read, "/fhir/Observation/going").await;
     assert_eq!(there.status, StatusCode::OK);
+    assert!(
+        there.header("content-length").is_some(),
+        "its length is said"
+    );
     let other = party(world, "practice-b");
     let others = token(
         &other,

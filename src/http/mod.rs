@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -24,7 +23,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
 
 pub use budget::Budgets;
@@ -270,7 +269,7 @@ impl Bearer {
     /// Keeps the client's share of the queue taken until this answer is sent.
     fn hold(self, response: Response) -> Response {
         response.map(|body| {
-            axum::body::Body::new(Held {
+            axum::body::Body::new(Holding {
                 body,
                 _until_sent: self,
             })
@@ -278,13 +277,14 @@ impl Bearer {
     }
 }
 
-/// An answer's body, and who waits for it.
-struct Held {
+/// A body that holds its caller's share until it is sent. Why not a mapped one: that would forget its length,
+/// and a refusal of a read would not look like any other.
+struct Holding {
     body: axum::body::Body,
     _until_sent: Bearer,
 }
 
-impl HttpBody for Held {
+impl Body for Holding {
     type Data = bytes::Bytes;
     type Error = axum::Error;
 
