@@ -1,0 +1,132 @@
+//! Where foreign bytes come in: one function a parser, for the fuzzer and for the mutator on the stable toolchain.
+//! None of them may panic, whatever comes; what they answer does not matter here.
+
+use bytes::Bytes;
+use sallyport::fhir::card::Card;
+use sallyport::fhir::consent::read_consent;
+use sallyport::fhir::deposit::{Form, read_deposit};
+use sallyport::fhir::json::Document;
+use sallyport::fhir::query::Query;
+use sallyport::fhir::resource::{FhirId, FhirVersion, ResourceType};
+use sallyport::ledger::{Vkey, check};
+use sallyport::token::scope_of;
+
+/// A parser and its name.
+pub(crate) type Entry = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const ENTRIES: &[Entry] = &[
+    ("json", json),
+    ("bundle", bundle),
+    ("resource", resource),
+    ("consent", consent),
+    ("search", search),
+    ("card", card),
+    ("authorization_details", authorization_details),
+    ("ticket", ticket),
+    ("record", record),
+    ("jwk", jwk),
+    ("receipt", receipt),
+    ("vkey", vkey),
+    ("tile", tile),
+];
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn json(bytes: &[u8]) {
+    if let Ok(document) = Document::parse(bytes) {
+        // What our reader takes, the common one takes too.
+        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok());
+        let _ = document.root().members().count();
+    }
+}
+
+fn bundle(bytes: &[u8]) {
+    let _ = read_deposit(
+        &Bytes::copy_from_slice(bytes),
+        FhirVersion::R4,
+        Form::Bundle,
+    );
+}
+
+fn resource(bytes: &[u8]) {
+    let (Ok(kind), Ok(id)) = (
+        ResourceType::try_from("Observation"),
+        FhirId::try_from("a-1"),
+    ) else {
+        return;
+    };
+    let form = Form::Put {
+        kind: &kind,
+        id: &id,
+    };
+    let body = Bytes::copy_from_slice(bytes);
+    if let Ok(batch) = read_deposit(&body, FhirVersion::Stu3, form) {
+        for item in &batch.items {
+            let card = item.card.to_bytes();
+            assert_eq!(Card::from_bytes(&card).as_ref(), Ok(&item.card));
+        }
+    }
+}
+
+fn consent(bytes: &[u8]) {
+    let _ = read_consent(&Bytes::copy_from_slice(bytes), FhirVersion::R4);
+}
+
+fn search(bytes: &[u8]) {
+    let (Ok(kind), Ok(pairs)) = (
+        ResourceType::try_from("Observation"),
+        serde_urlencoded::from_bytes(bytes),
+    ) else {
+        return;
+    };
+    let pairs: Vec<(String, String)> = pairs;
+    let _ = Query::parse(&kind, &pairs);
+}
+
+fn card(bytes: &[u8]) {
+    let _ = Card::from_bytes(bytes);
+}
+
+fn authorization_details(bytes: &[u8]) {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        let _ = scope_of(&value);
+    }
+}
+
+fn ticket(bytes: &[u8]) {
+    let key = keys::OpenKey::generate();
+    let _ = keys::open_ticket(&key, &[], &text(bytes));
+}
+
+fn record(bytes: &[u8]) {
+    let (_, dek) = keys::FreshDek::generate().seal_record("r.1", "application/fhir+json", b"{}");
+    let _ = keys::open_record(&dek, "r.1", &text(bytes));
+    let _ = keys::check_deposit(&text(bytes), &[], &text(bytes), &dek, "r.1", "9990000018");
+}
+
+fn jwk(bytes: &[u8]) {
+    let text = text(bytes);
+    let _ = keys::PublicJwk::from_jwk(&text);
+    let _ = keys::Recipient::from_jwk(&text);
+    let _ = keys::Sealed::try_from(bytes);
+}
+
+fn receipt(bytes: &[u8]) {
+    let Ok(key) = Vkey::new("fuzz.example/log", [7; 32]) else {
+        return;
+    };
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        let _ = check(&value, &key);
+    }
+}
+
+fn vkey(bytes: &[u8]) {
+    let _ = text(bytes).parse::<Vkey>();
+}
+
+fn tile(bytes: &[u8]) {
+    let _ = sallyport::ledger::tile::Tile::parse(&text(bytes));
+}
