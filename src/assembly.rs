@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
 use crate::gateway::Gateway;
 use crate::ledger::{Event, Ledger, Options, Place};
-use crate::store::{BlobStore, Embedded, Limits, Store};
+use crate::store::{BlobStore, Embedded, Limits, Recovery, Store};
 use crate::token::{ASSERTION_SECONDS, Tokens};
 use crate::vault::{FAMILIES, Strongroom, Vault};
 
@@ -205,6 +205,21 @@ pub async fn open(
         embedded,
         clock,
     ))
+}
+
+/// Throws the store's index away and builds it from the segments, which count as they are from then on. For the
+/// operator, with the gateway stopped: when the index was deleted or damaged, or `serve` says that the store's log
+/// became shorter.
+///
+/// # Errors
+/// Which part does not open.
+pub fn rebuild(
+    config: &Config,
+    passphrase: &Zeroizing<Vec<u8>>,
+) -> Result<Recovery, AssemblyError> {
+    let root = RootKey::open(&config.root.file, passphrase)?;
+    let room = Strongroom::new(Keyring::open(&config.keyring(), &root)?)?;
+    Ok(Embedded::rebuild(&config.store(), room.macs())?)
 }
 
 impl Replay {

@@ -253,6 +253,27 @@ pub fn serve(config: &Path) -> ExitCode {
     }
 }
 
+/// `sallyport store rebuild`
+#[must_use]
+pub fn store_rebuild(config: &Path) -> ExitCode {
+    log();
+    let rebuilt = (|| {
+        let config = Config::load(config).map_err(|error| error.to_string())?;
+        let passphrase = passphrase(&config, false)?;
+        assembly::rebuild(&config, &passphrase).map_err(|error| error.to_string())
+    })();
+    match rebuilt {
+        Ok(recovery) => {
+            say(&format!(
+                "the index was built from {} commits; start the gateway again",
+                recovery.commits_replayed
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error),
+    }
+}
+
 /// `sallyport audit verify`
 #[must_use]
 pub fn audit_verify(

@@ -67,10 +67,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after the store, with the gateway stopped.
+    Store {
+        #[command(subcommand)]
+        command: Store,
+    },
     /// Read and check the signed access log, offline.
     Audit {
         #[command(subcommand)]
         command: Audit,
+    },
+}
+
+#[derive(Subcommand)]
+enum Store {
+    /// Build the index anew from the segments: records, wrapped keys and facts come back, what was erased does not.
+    Rebuild {
+        /// The gateway's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -122,6 +137,9 @@ fn main() -> ExitCode {
         ),
         Command::Init { config, statements } => cli::init(&config, &statements),
         Command::Serve { config } => cli::serve(&config),
+        Command::Store {
+            command: Store::Rebuild { config },
+        } => cli::store_rebuild(&config),
         Command::Audit {
             command:
                 Audit::Verify {
