@@ -639,19 +639,12 @@ async fn malformed_requests_to_the_token_endpoint_name_member_and_rule() {
         let reply = posts(&hospital, "/oauth/token", media, body).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
     }
-    let reply = posts(
-        &hospital,
-        "/oauth/token",
-        FORM,
-        format!("{}&x={}", ask(&good), "x".repeat(70_000)),
-    )
-    .await;
-    assert_eq!(
-        reply.status,
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "{}",
-        reply.text()
+    // Why not sent whole: the gateway answers and closes while the rest is on its way, and the answer may be lost.
+    let head = format!(
+        "POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n"
     );
+    let answer = send_raw(world, &head).await;
+    assert_eq!(status_of(&answer), 413, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
