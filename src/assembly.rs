@@ -53,6 +53,17 @@ pub enum AssemblyError {
     /// The store could not be made.
     #[error("the store: {0}")]
     Create(#[from] crate::store::CreateError),
+    /// The store is older than the ledger: it was put back from a copy.
+    #[error(
+        "the store stands at commit {have}, but the ledger names commit {named}: the store was put back from an \
+         older copy, and what was filed, withdrawn or objected since is missing; put the newer one back"
+    )]
+    StoreBehind {
+        /// Last commit in the store.
+        have: u64,
+        /// Latest commit that an entry of the ledger names.
+        named: u64,
+    },
     /// The store does not open.
     #[error("the store: {0}")]
     Store(#[from] crate::store::OpenError),
@@ -133,6 +144,7 @@ struct Replay {
     anchors: BTreeMap<String, Anchor>,
     used: Vec<(String, u64)>,
     revoked: Vec<(String, u64)>,
+    store_seq: u64,
 }
 
 /// Opens a gateway that exists. Re-verifies the whole ledger, and holds the facts against it.
@@ -178,6 +190,10 @@ pub async fn open(
         room.macs(),
         Limits::default(),
     )?);
+    let (have, named) = (embedded.seq().0, replay.store_seq);
+    if have < named {
+        return Err(AssemblyError::StoreBehind { have, named });
+    }
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let blobs: Arc<dyn BlobStore> = Arc::clone(&embedded) as Arc<dyn BlobStore>;
     let facts = Facts::open(Arc::clone(&store), room.seals(), &replay.anchors).await?;
@@ -232,6 +248,12 @@ impl Replay {
                 self.anchors.insert(owner, anchor);
             }
         }
+        if leaf.mentions("st") {
+            let named = leaf
+                .members()
+                .and_then(|members| members.get("st")?.as_u64());
+            self.store_seq = self.store_seq.max(named.unwrap_or(0));
+        }
         let lately = leaf.ts_ms().filter(|ts_ms| *ts_ms >= recent_ms);
         for (member, list) in [("aj", &mut self.used), ("rv", &mut self.revoked)] {
             if let (Some(ts_ms), true) = (lately, leaf.mentions(member)) {
@@ -252,7 +274,11 @@ impl Gateway {
     pub async fn close(&self) -> Result<(), AssemblyError> {
         let recorded = self
             .ledger()
-            .note(Event::new("gateway.stop").from_reserve())
+            .note(
+                Event::new("gateway.stop")
+                    .with("st", self.store().seq().0)
+                    .from_reserve(),
+            )
             .await;
         let (ledger, embedded) = (self.ledger().clone(), Arc::clone(self.store()));
         let closing = tokio::task::spawn_blocking(move || {

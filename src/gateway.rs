@@ -258,7 +258,7 @@ impl Gateway {
                     Fact::Known(_) | Fact::Unknown(_) => None,
                 };
                 let recorded = self
-                    .record(grant, Some(&patient), anchor(registering.as_ref()))
+                    .record(grant, Some(&patient), self.anchor(registering.as_ref()))
                     .await?;
                 let filed = batch.outcome().collect();
                 let sealed = self.vault.file(recorded, batch, now_ms / 1000).await;
@@ -408,6 +408,16 @@ impl Gateway {
         Ok(Some(prepared))
     }
 
+    /// What an entry says of the store before it is changed: the last commit (`st`), and the facts as they will be.
+    fn anchor(&self, prepared: Option<&Prepared>) -> Extra {
+        let mut members = vec![("st", self.store.seq().0.into())];
+        members.extend(prepared.map(|prepared| {
+            let (owner, anchor) = prepared.anchor();
+            ("facts", anchor.to_member(owner))
+        }));
+        Extra { members }
+    }
+
     async fn commit(&self, writes: Vec<crate::store::Write>) -> Result<(), Fault> {
         self.store
             .commit(WriteSet {
@@ -437,7 +447,9 @@ impl Gateway {
                     .await?,
             )),
             Decision::Permit(grant) => {
-                let recorded = self.record(grant, Some(&patient), Extra::default()).await?;
+                let recorded = self
+                    .record(grant, Some(&patient), self.anchor(None))
+                    .await?;
                 let (write, receipt) = self.vault.withdrawal(recorded).await?;
                 self.commit(write.into_iter().collect()).await?;
                 Ok(Answer::Done((), receipt))
@@ -472,7 +484,7 @@ impl Gateway {
                 let prepared = self.facts.prepare(turn, practice.as_str(), changes).await?;
                 self.facts.pend(&prepared).await?;
                 let recorded = self
-                    .record(grant, patient.as_ref(), anchor(Some(&prepared)))
+                    .record(grant, patient.as_ref(), self.anchor(Some(&prepared)))
                     .await?;
                 let (_grant, receipt) = recorded.into_parts();
                 self.facts.apply(prepared, Vec::new()).await?;
@@ -759,16 +771,6 @@ impl Gateway {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
-    }
-}
-
-fn anchor(prepared: Option<&Prepared>) -> Extra {
-    let members = prepared.map(|prepared| {
-        let (owner, anchor) = prepared.anchor();
-        ("facts", anchor.to_member(owner))
-    });
-    Extra {
-        members: members.into_iter().collect(),
     }
 }
 

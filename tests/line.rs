@@ -803,26 +803,36 @@ async fn a_row_of_facts_deleted_or_changed_behind_its_back_makes_the_practice_un
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_store_put_back_makes_the_practice_unknown() {
-    let stage = Stage::new().await;
-    let older = folder();
-    let stage = stage
-        .after(|dir| copy(&dir.join("data/store"), older.path()))
-        .await
-        .unwrap();
-    let read = token(&stage.party("hospital-a"), &treat(hale().nhs)).await;
-    assert_eq!(
-        object(&stage.party("practice-a"), quill().nhs, "late")
+async fn an_older_store_put_back_is_not_served() {
+    for what in ["an objection", "a record"] {
+        let stage = Stage::new().await;
+        let older = folder();
+        let stage = stage
+            .after(|dir| copy(&dir.join("data/store"), older.path()))
             .await
-            .status,
-        StatusCode::OK
-    );
-    let stage = stage
-        .after(|dir| put_back(older.path(), &dir.join("data/store")))
-        .await;
-    let Ok(stage) = stage else { return };
-    // The objection that was acknowledged is gone from the store; the ledger knows better.
-    first_practice_is_unknown(&stage, &read).await;
+            .unwrap();
+        let practice = stage.party("practice-a");
+        let reply = match what {
+            "an objection" => object(&practice, quill().nhs, "late").await,
+            _ => {
+                let token = token(&practice, &deposit_for(PRACTICE_A, hale().nhs)).await;
+                let body = observation("late", hale().nhs, "2823-3", "2026-11-02").to_string();
+                put(&practice, &token, "Observation/late", body).await
+            }
+        };
+        assert!(reply.status.is_success(), "{what}: {}", reply.text());
+        let again = stage
+            .after(|dir| put_back(older.path(), &dir.join("data/store")))
+            .await;
+        // What was acknowledged is gone from the store; the ledger knows better.
+        let Err(refused) = again else {
+            panic!("a store without {what} is served");
+        };
+        assert!(
+            refused.to_string().contains("older copy"),
+            "{what}: {refused}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,6 +88,7 @@ async fn heartbeats(app: Shared) {
         beat.tick().await;
         let (over, strangers) = app.budgets.counted();
         let event = Event::new("heartbeat")
+            .with("st", app.gateway.store().seq().0)
             .with("over_budget", over)
             .with("strangers", strangers);
         if let Err(error) = app.gateway.ledger().note(event).await {

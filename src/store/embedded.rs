@@ -203,6 +203,12 @@ impl Embedded {
         self.recovery
     }
 
+    /// The last commit that was applied: what the ledger names, so that a store put back from an older copy is noticed.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        Seq(self.shared.applied_seq())
+    }
+
     /// Whether the store has stopped writing until it is opened again.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

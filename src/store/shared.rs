@@ -92,6 +92,11 @@ impl Shared {
         found.into_iter().map(|row| self.row(row)).collect()
     }
 
+    /// The number of the last commit that was applied.
+    pub(super) fn applied_seq(&self) -> u64 {
+        lock(&self.applied).seq
+    }
+
     /// Applies a group that is durable in the log: from now on reads see it.
     pub(super) fn apply(&self, staged: Staged<'_>, mark: Mark) -> Result<(), IndexBroken> {
         let view = self.view.write().unwrap_or_else(PoisonError::into_inner);
