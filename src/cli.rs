@@ -143,13 +143,7 @@ fn passphrase(config: &Config, again: bool) -> Result<Zeroizing<Vec<u8>>, String
 }
 
 fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mode = std::fs::metadata(path).map_err(wrong)?.mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("{}: others may read it; chmod 600", path.display()));
-    }
-    let mut text = Zeroizing::new(std::fs::read(path).map_err(wrong)?);
+    let mut text = Zeroizing::new(read_private(path)?);
     while text
         .last()
         .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
@@ -159,16 +153,36 @@ fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(text)
 }
 
+/// A file that only its owner may read, or none.
+fn read_private(path: &Path) -> Result<Vec<u8>, String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+    if std::fs::metadata(path).map_err(wrong)?.mode() & 0o077 != 0 {
+        return Err(format!("{}: others may read it; chmod 600", path.display()));
+    }
+    std::fs::read(path).map_err(wrong)
+}
+
 /// `sallyport init`
 #[must_use]
-pub fn init(config: &Path, statements: &Path) -> ExitCode {
+pub fn init(config: &Path, statements_file: &Path) -> ExitCode {
     log();
     let made = (|| {
         let config = Config::load(config).map_err(|error| error.to_string())?;
-        let text = std::fs::read(statements)
-            .map_err(|error| format!("{}: {error}", statements.display()))?;
+        let text = std::fs::read(statements_file)
+            .map_err(|error| format!("{}: {error}", statements_file.display()))?;
         let statements: Vec<Statement> = serde_json::from_slice(&text)
-            .map_err(|error| format!("{}: {error}", statements.display()))?;
+            .map_err(|error| format!("{}: {error}", statements_file.display()))?;
+        for (index, statement) in statements.iter().enumerate() {
+            // Why before anything is founded: a gateway with half a directory could not be made again.
+            let wrong = |error| {
+                format!(
+                    "statement {index} of {}: {error}",
+                    statements_file.display()
+                )
+            };
+            statement.check().map_err(wrong)?;
+        }
         let passphrase = passphrase(&config, true)?;
         let clock = Clock::system();
         assembly::found(&config, &passphrase, &clock).map_err(|error| error.to_string())?;
@@ -214,7 +228,7 @@ pub fn serve(config: &Path) -> ExitCode {
         };
         let tls = http::tls(
             &read(&config.tls.certificate)?,
-            &read(&config.tls.key)?,
+            &read_private(&config.tls.key)?,
             &read(&config.tls.client_ca)?,
         )
         .map_err(|error| error.to_string())?;

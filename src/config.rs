@@ -42,8 +42,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM private key, owner-only. Whoever reads it can pose as the gateway to its clients.
     pub key: PathBuf,
-    /// PEM of the CA whose client certificates are taken. Whoever changes it is still a stranger until two
-    /// admins registered the certificate.
+    /// PEM of the CA whose client certificates are taken. Whoever changes it is still a stranger:
+    /// the directory names each client's certificate.
     pub client_ca: PathBuf,
 }
 
