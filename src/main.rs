@@ -9,11 +9,6 @@ use clap::{Parser, Subcommand};
 use sallyport::bench::Size;
 use sallyport::cli;
 
-/// Why: a release makes and drops some thousand small pieces, on every core at once; the system's allocator spent a
-/// tenth of the time on it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An encrypted record-sharing gateway between GP systems and hospitals.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
