@@ -1,0 +1,372 @@
+//! The straight line. Every act is asked, decided and recorded before anything moves, and nothing is released
+//! that is not already in the ledger. This room never sees a secret.
+//!
+//! Dropping any of these futures is safe at every await: a verdict that was not recorded dies unused, one that
+//! was recorded is an entry for an act that may not have been completed. The ledger may over-report, never
+//! under-report.
+//!
+//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`.
+
+mod own;
+mod practice;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use policy::words::{NhsNumber, Ods};
+use policy::{
+    AdminFacts, Ask, Caller, Decision, DepositFacts, Fact, IssueToken, PatientFacts, Read, Rules,
+    Scope, Standing, TokenFacts, Verdict, Why,
+};
+
+use crate::clock::Clock;
+use crate::facts::{Facts, FactsError, Question};
+use crate::ledger::{Extra, Ledger, Receipt, RecordError, Recorded};
+use crate::store::{Embedded, StoreError};
+use crate::token::{Assertion, Issued, Tokens};
+use crate::vault::{Address, FilingError, Release, RotationError, Vault, VaultError, Wanted};
+
+/// Bytes of envelopes in one answer, unless one record alone is larger; the rest is on the next page.
+const PAGE_BYTES: u64 = 24 * 1024 * 1024;
+
+/// What a question came to.
+pub enum Answer<T> {
+    /// It was permitted, recorded and done.
+    Done(T, Receipt),
+    /// It was refused and recorded.
+    Refused(Receipt),
+}
+
+/// What went wrong on our side. Never a refusal: refusals are answers.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The ledger did not record, so nothing happened.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] RecordError),
+    /// The store failed.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// The vault failed.
+    #[error("the vault: {0}")]
+    Vault(#[from] VaultError),
+    /// A batch could not be filed.
+    #[error("filing: {0}")]
+    Filing(#[from] FilingError),
+    /// The facts could not be read or changed.
+    #[error("the facts: {0}")]
+    Facts(#[from] FactsError),
+    /// A rotation stopped.
+    #[error("rotation: {0}")]
+    Rotation(#[from] RotationError),
+    /// Something that cannot be: refuse rather than guess.
+    #[error("{0}")]
+    Bug(&'static str),
+}
+
+/// The gateway: rules, facts, ledger, vault and tokens, in the order a question meets them.
+pub struct Gateway {
+    rules: Rules,
+    facts: Facts,
+    ledger: Ledger,
+    vault: Arc<Vault>,
+    tokens: Tokens,
+    store: Arc<Embedded>,
+    clock: Clock,
+}
+
+impl Gateway {
+    /// Puts the rooms together.
+    #[must_use]
+    pub fn new(
+        (rules, facts, ledger): (Rules, Facts, Ledger),
+        (vault, tokens): (Arc<Vault>, Tokens),
+        store: Arc<Embedded>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            rules,
+            facts,
+            ledger,
+            vault,
+            tokens,
+            store,
+            clock,
+        }
+    }
+
+    /// Issues a token, or refuses to.
+    ///
+    /// # Errors
+    /// A fault of ours; then no token exists.
+    pub async fn issue(
+        &self,
+        caller: Caller,
+        scope: Scope,
+        assertion: &Assertion,
+    ) -> Result<Answer<Issued>, Fault> {
+        let now_ms = self.clock.now_ms();
+        let patient = patient_of(&scope).cloned();
+        let facts = match &scope {
+            Scope::Records(asked) => {
+                let keepers = self.vault.keepers(&asked.patient).await?;
+                TokenFacts::Records(self.about(&caller, asked, &keepers, now_ms).await?)
+            }
+            Scope::Deposit { practice, .. }
+            | Scope::Consent { practice, .. }
+            | Scope::Agreement { practice } => {
+                let mut facts = self.of_practice(&caller, practice, now_ms).await?;
+                facts.registration = match (&scope, &patient) {
+                    (Scope::Consent { .. }, Some(patient)) => self.cares(practice, patient).await?,
+                    (_, Some(patient)) => self.may_file(patient).await?.0,
+                    (_, None) => Fact::Unknown(Why::NotAsked),
+                };
+                TokenFacts::Practice(facts)
+            }
+        };
+        let member = assertion.member();
+        let extra = Extra {
+            members: vec![("aj", member.clone().into())],
+        };
+        let ask = Ask::new(
+            caller,
+            IssueToken {
+                scope,
+                assertion: member,
+            },
+        );
+        match policy::decide(&self.rules, ask, &facts) {
+            Decision::Refuse(refusal) => Ok(Answer::Refused(
+                self.refuse(refusal, patient.as_ref(), extra).await?,
+            )),
+            Decision::Permit(grant) => {
+                let recorded = self.record(grant, patient.as_ref(), extra).await?;
+                let (grant, receipt) = recorded.into_parts();
+                let (client, certificate) = (grant.caller().client(), grant.caller().certificate());
+                let issued =
+                    self.tokens
+                        .issue(grant.granted(), client.as_str(), certificate, now_ms / 1000);
+                Ok(Answer::Done(issued, receipt))
+            }
+        }
+    }
+
+    /// Decides, records, releases. Nothing is released that is not already in the ledger.
+    ///
+    /// # Errors
+    /// A fault of ours; then nothing left.
+    pub async fn read(
+        &self,
+        caller: Caller,
+        mut read: Read,
+        wanted: Wanted,
+    ) -> Result<Answer<Release>, Fault> {
+        let now_ms = self.clock.now_ms();
+        let Some(Scope::Records(scope)) = caller.token().map(|token| token.scope.clone()) else {
+            return self.read_unasked(caller, read, now_ms).await;
+        };
+        let shelf = self.vault.shelve(&scope.patient, &wanted).await?;
+        let mut facts = self.about(&caller, &scope, shelf.keepers(), now_ms).await?;
+        shelf.label(&mut facts.holders);
+        read.limit = shelf.fitting(read.limit, PAGE_BYTES);
+        match policy::decide(&self.rules, Ask::new(caller.clone(), read), &facts) {
+            Decision::Refuse(refusal) => Ok(Answer::Refused(
+                self.refuse(refusal, Some(&scope.patient), Extra::default())
+                    .await?,
+            )),
+            Decision::Permit(grant) => {
+                let recorded = self
+                    .record(grant, Some(&scope.patient), Extra::default())
+                    .await?;
+                let receipt = recorded.receipt().clone();
+                let register = self.facts.register();
+                let client = match &register {
+                    Fact::Known(register) => register.client(caller.client()).cloned(),
+                    Fact::Unknown(_) => None,
+                };
+                let client =
+                    client.ok_or(Fault::Bug("a caller that the directory does not know"))?;
+                let open_key = client
+                    .open_key()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                let to = Address {
+                    client: caller.client().as_str(),
+                    open_key: &open_key,
+                    token: caller.token().map_or("", |token| &token.jti),
+                    purpose: scope.purpose.code(),
+                    now_s: now_ms / 1000,
+                };
+                Ok(Answer::Done(
+                    self.vault.release(recorded, &shelf, to).await?,
+                    receipt,
+                ))
+            }
+        }
+    }
+
+    /// A read without a token for records: nothing is known, so the rules refuse, and the refusal is recorded.
+    async fn read_unasked(
+        &self,
+        caller: Caller,
+        read: Read,
+        now_ms: u64,
+    ) -> Result<Answer<Release>, Fault> {
+        let facts = PatientFacts {
+            now_ms,
+            organisation: Fact::Unknown(Why::NotAsked),
+            practitioner: Fact::Unknown(Why::NotAsked),
+            patient: Fact::Unknown(Why::NotAsked),
+            objections: Fact::Unknown(Why::NotAsked),
+            holders: Vec::new(),
+            relationships: Fact::Unknown(Why::NotAsked),
+        };
+        match policy::decide(&self.rules, Ask::new(caller, read), &facts) {
+            Decision::Refuse(refusal) => Ok(Answer::Refused(
+                self.refuse(refusal, None, Extra::default()).await?,
+            )),
+            Decision::Permit(_unrecorded) => {
+                Err(Fault::Bug("a read was permitted without a token for it"))
+            }
+        }
+    }
+
+    async fn about(
+        &self,
+        caller: &Caller,
+        scope: &policy::RecordScope,
+        keepers: &BTreeSet<Ods>,
+        now_ms: u64,
+    ) -> Result<PatientFacts, Fault> {
+        let organisation = self.asking(caller, &scope.practitioner)?;
+        let question = Question {
+            client: caller.client(),
+            organisation: &organisation,
+            practitioner: &scope.practitioner,
+            patient: &scope.patient,
+            keepers,
+            now_ms,
+        };
+        Ok(self.facts.about(question).await?)
+    }
+
+    /// For which of its organisations a client asks: the one in whose directory the practitioner stands.
+    fn asking(&self, caller: &Caller, practitioner: &policy::PractitionerId) -> Result<Ods, Fault> {
+        let register = self.facts.register();
+        let knows = |organisation: &&Ods| match &register {
+            Fact::Known(register) => matches!(
+                register.practitioner(organisation, practitioner),
+                Fact::Known(_)
+            ),
+            Fact::Unknown(_) => false,
+        };
+        let organisations = caller.organisations();
+        let found = organisations
+            .iter()
+            .find(knows)
+            .or_else(|| organisations.first());
+        found
+            .cloned()
+            .ok_or(Fault::Bug("a client that acts for nobody"))
+    }
+
+    async fn of_practice(
+        &self,
+        caller: &Caller,
+        practice: &Ods,
+        now_ms: u64,
+    ) -> Result<DepositFacts, Fault> {
+        Ok(DepositFacts {
+            now_ms,
+            organisation: self.facts.standing(caller.client(), practice),
+            client_accepted: self.facts.accepted(practice, caller.client()).await?,
+            registration: Fact::Unknown(Why::NotAsked),
+        })
+    }
+
+    fn of_client(&self, caller: &Caller, now_ms: u64) -> AdminFacts {
+        let own = caller.organisations().first();
+        let suspended =
+            match own.map(|organisation| self.facts.standing(caller.client(), organisation)) {
+                Some(Fact::Known(Standing { suspended })) => Fact::Known(suspended),
+                Some(Fact::Unknown(why)) => Fact::Unknown(why),
+                None => Fact::Unknown(Why::NeverTold),
+            };
+        AdminFacts { now_ms, suspended }
+    }
+
+    async fn record<V: Verdict>(
+        &self,
+        verdict: V,
+        patient: Option<&NhsNumber>,
+        extra: Extra,
+    ) -> Result<Recorded<V>, Fault> {
+        let sealer = self.vault.sealer(patient).await?;
+        Ok(self.ledger.record(verdict, extra, &sealer).await?)
+    }
+
+    async fn refuse<V: Verdict>(
+        &self,
+        refusal: V,
+        patient: Option<&NhsNumber>,
+        extra: Extra,
+    ) -> Result<Receipt, Fault> {
+        let rule = refusal
+            .account()
+            .context
+            .get("rule")
+            .cloned()
+            .unwrap_or_default();
+        let receipt = self
+            .record(refusal, patient, extra)
+            .await?
+            .receipt()
+            .clone();
+        tracing::debug!(index = receipt.index(), %rule, "refused");
+        Ok(receipt)
+    }
+
+    /// The facts, for those who authenticate.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The ledger, for those who publish it.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The vault, for what is asked of it before there is a decision.
+    #[must_use]
+    pub const fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// The store, for those who close it.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Embedded> {
+        &self.store
+    }
+
+    /// The tokens, for those who authenticate.
+    #[must_use]
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+fn patient_of(scope: &Scope) -> Option<&NhsNumber> {
+    match scope {
+        Scope::Records(scope) => Some(&scope.patient),
+        Scope::Consent { patient, .. } => Some(patient),
+        Scope::Deposit { patient, .. } => patient.as_ref(),
+        Scope::Agreement { .. } => None,
+    }
+}
