@@ -14,7 +14,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::*;
 use hyper::{Method, StatusCode};
@@ -574,17 +574,20 @@ async fn reads_in_flight_do_not_notice_a_rotation() {
     let keys = Arc::new(hospital.keys().await.unwrap());
     let read = token(&hospital, &treat(nhs)).await;
     let want = names(&hospital, nhs).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, reads) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let reader = {
-        let (hospital, keys, read, stop, want) = (
+        let (hospital, keys, read, stop, want, read_so_far) = (
             Arc::clone(&hospital),
             Arc::clone(&keys),
             read.clone(),
             Arc::clone(&stop),
             want.clone(),
+            Arc::clone(&reads),
         );
         tokio::spawn(async move {
-            let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
                 let reply = hospital.read(&everything(nhs), &read).await.unwrap();
                 let opened = hospital.open(&reply, nhs, &keys, now_s()).unwrap();
@@ -594,12 +597,12 @@ async fn reads_in_flight_do_not_notice_a_rotation() {
                     .map(|record| record.name)
                     .collect();
                 assert_eq!(names, want);
-                count += 1;
+                read_so_far.fetch_add(1, Ordering::Relaxed);
             }
-            count
         })
     };
     for version in 2..=6 {
+        let before = reads.load(Ordering::Relaxed);
         let reply = admin
             .http
             .send(
@@ -618,9 +621,17 @@ async fn reads_in_flight_do_not_notice_a_rotation() {
         );
         receipt(&reply, stage.vkey());
         settled(&admin, version).await;
+        // One read was under way when the key turned, and one began after: both open the same records.
+        while reads.load(Ordering::Relaxed) < before + 2 {
+            assert!(
+                !reader.is_finished(),
+                "a read failed under version {version}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(reader.await.unwrap() > 5, "reads went on meanwhile");
+    reader.await.unwrap();
     let stage = stage.restart().await;
     assert_eq!(names(&stage.party("hospital-a"), nhs).await, want);
 }

@@ -231,6 +231,7 @@ impl Gateway {
         let mut facts = self
             .of_practice(&caller, &withdraw.practice, now_ms)
             .await?;
+        // Why whatever the registration is: a practice may always take back what it filed itself.
         facts.registration = Fact::Known(());
         match policy::decide(&self.rules, Ask::new(caller, withdraw), &facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(

@@ -35,23 +35,29 @@ pub(super) async fn rotate(
 }
 
 async fn rotated(app: &Shared, client: &Client, code: &str) -> Result<Response, Problem> {
-    let practice = practice(code)?;
-    match app.gateway.rotate(client.certified(), &practice).await? {
+    let (practice, caller) = (practice(code)?, client.certified());
+    // Why spawned: an admin who hangs up must not leave a new key without its rewrap.
+    let (task, owner) = (std::sync::Arc::clone(app), practice.clone());
+    let done = tokio::spawn(async move {
+        let answer = task.gateway.rotate(caller, &owner).await?;
+        if matches!(answer, Answer::Done(..)) {
+            tokio::spawn(rewrap(std::sync::Arc::clone(&task), owner));
+        }
+        Ok::<_, crate::gateway::Fault>(answer)
+    });
+    match done.await.map_err(|_| Problem::Internal)?? {
         Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
         Answer::Done(version, receipt) => {
             let body = json!({ "practice": practice.as_str(), "version": version });
-            let background = std::sync::Arc::clone(app);
-            tokio::spawn(async move {
-                if let Err(fault) = background.gateway.rewrap(&practice, |_| ()).await {
-                    tracing::error!(%fault, practice = practice.as_str(), "the rewrap stopped; rotate again to go on");
-                }
-            });
-            Ok(with_receipt(
-                json_response(StatusCode::ACCEPTED, &body),
-                &receipt,
-                Open::All,
-            ))
+            let response = json_response(StatusCode::ACCEPTED, &body);
+            Ok(with_receipt(response, &receipt, Open::All))
         }
+    }
+}
+
+async fn rewrap(app: Shared, practice: Ods) {
+    if let Err(fault) = app.gateway.rewrap(&practice, |_| ()).await {
+        tracing::error!(%fault, practice = practice.as_str(), "the rewrap stopped; the next start goes on with it");
     }
 }
 
