@@ -1,47 +1,25 @@
-// Plays a `sallyport dev` world as a hospital would, in Node with npm `jose`: node play.mjs DIR
-// A token by private_key_jwt over mutual TLS, a read, the ticket, every record, every commitment.
-import { createHash, createHmac, randomUUID, webcrypto } from "node:crypto";
+// Plays a `sallyport dev` world as a hospital would, in Node: node play.mjs DIR [jose|openid-client|oauth4webapi]
+// A token by private_key_jwt over mutual TLS (by that client: tokens.mjs), a read, and with npm `jose` the ticket,
+// every record, every commitment.
+import { createHash, createHmac, webcrypto } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { Agent, request } from "node:https";
 import assert from "node:assert/strict";
+import * as tokens from "./tokens.mjs";
 
 globalThis.crypto ??= webcrypto; // Node 18
-const { SignJWT, compactDecrypt, compactVerify, decodeProtectedHeader, importJWK } = await import("jose");
+const { compactDecrypt, compactVerify, decodeProtectedHeader, importJWK } = await import("jose");
 
-const dir = process.argv[2];
+const [dir, library = "jose"] = process.argv.slice(2);
 const world = JSON.parse(readFileSync(`${dir}/world.json`));
 const own = (file) => readFileSync(`${dir}/clients/hospital-a/${file}`);
 const client = world.organisations.find((o) => o.name === "hospital-a").client_id;
-const agent = new Agent({ ca: readFileSync(`${dir}/ca.pem`), cert: own("cert.pem"), key: own("key.pem"), keepAlive: true });
+const tls = { ca: readFileSync(`${dir}/ca.pem`), cert: own("cert.pem"), key: own("key.pem") };
+const by = { jose: tokens.jose, "openid-client": tokens.openidClient, oauth4webapi: tokens.oauth4webapi }[library];
+const hospital = await by({ world, client, tls, key: JSON.parse(own("sign.jwk")) });
 const text = (bytes) => new TextDecoder().decode(bytes);
 const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("base64url");
 
-const http = (method, path, headers = {}, body = undefined) =>
-  new Promise((done, fail) => {
-    const call = request(world.url + path, { method, agent, headers }, (answer) => {
-      const chunks = [];
-      answer.on("data", (chunk) => chunks.push(chunk)).on("end", () => done({ status: answer.statusCode, text: Buffer.concat(chunks).toString() }));
-    });
-    call.on("error", fail).end(body);
-  });
-
-async function token(details) {
-  const key = JSON.parse(own("sign.jwk"));
-  const assertion = await new SignJWT({ jti: randomUUID() })
-    .setProtectedHeader({ alg: "ES256", kid: key.kid })
-    .setIssuer(client).setSubject(client).setAudience(world.issuer).setIssuedAt().setExpirationTime("1 minute")
-    .sign(await importJWK(key, "ES256"));
-  const form = new URLSearchParams({
-    grant_type: "client_credentials", client_id: client, client_assertion: assertion,
-    client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-    authorization_details: JSON.stringify([details]),
-  });
-  const answer = await http("POST", "/oauth/token", { "content-type": "application/x-www-form-urlencoded" }, form.toString());
-  assert.equal(answer.status, 200, answer.text);
-  return JSON.parse(answer.text).access_token;
-}
-
-const published = JSON.parse((await http("GET", "/.well-known/jwks.json")).text).keys;
+const published = JSON.parse((await hospital.read("/.well-known/jwks.json")).text).keys;
 async function verified(jws, typ) {
   const { kid } = decodeProtectedHeader(jws);
   const key = published.find((jwk) => jwk.kid === kid);
@@ -52,8 +30,7 @@ async function verified(jws, typ) {
 }
 
 async function open(ask) {
-  const bearer = { authorization: `Bearer ${await token(ask.authorization_details)}` };
-  const answer = await http("GET", ask.path, bearer);
+  const answer = await hospital.read(ask.path, await hospital.token(ask.authorization_details));
   assert.equal(answer.status, 200, answer.text);
   const lines = answer.text.trim().split("\n").map((line) => JSON.parse(line));
   const [first, end, records] = [lines[0], lines.at(-1), lines.slice(1, -1)];
@@ -81,9 +58,14 @@ async function open(ask) {
     const opened = await compactDecrypt(record, dek, { keyManagementAlgorithms: ["dir"], contentEncryptionAlgorithms: ["A256GCM"] });
     JSON.parse(text(opened.plaintext));
   }
-  console.log(`ok   npm jose: ${ask.name}: ${records.length} opened`);
+  console.log(`ok   npm ${library}: ${ask.name}: ${records.length} opened`);
 }
 
 for (const ask of world.asks)
   if (ask.client === "hospital-a" && ask.expect === "permit" && ask.path) await open(ask);
-agent.destroy();
+
+// A refusal reaches the caller as the client's own error, in the words of RFC 6749 §5.2.
+const refused = world.asks.find((ask) => ask.client === "hospital-a" && ask.expect === "refuse");
+await assert.rejects(hospital.token(refused.authorization_details), { error: "access_denied" });
+console.log(`ok   npm ${library}: ${refused.name}: refused as access_denied`);
+await hospital.close();
