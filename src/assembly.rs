@@ -9,6 +9,7 @@ use keys::{Family, Keyring, RootKey};
 use policy::Rules;
 use zeroize::Zeroizing;
 
+use crate::alerts::{self, Board, Post, Target, TargetError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
@@ -79,6 +80,9 @@ pub enum AssemblyError {
     /// The rules do not load.
     #[error("the rules: {0}")]
     Rules(#[from] policy::LoadError),
+    /// A target of alerts cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 /// Makes a new gateway: root key, keyring, store and ledger. Refuses to touch an existing one.
@@ -172,8 +176,11 @@ pub async fn open(
     let recent_ms = clock
         .now_ms()
         .saturating_sub((ASSERTION_SECONDS + 60) * 1000);
+    let post = post(config, &room, &clock)?;
+    let (board, watched) = (post.shared_board(), post.shared_board());
     let options = Options {
         clock: clock.clone(),
+        watch: Arc::new(move |leaf| watched.read(leaf)),
         ..Options::default()
     };
     let ledger = Ledger::open(
@@ -183,8 +190,10 @@ pub async fn open(
         options,
         &mut |leaf| {
             replay.read(leaf, recent_ms);
+            board.read(leaf);
         },
     )?;
+    let begun = board.begin();
     let embedded = Arc::new(Embedded::open(
         &config.store(),
         room.macs(),
@@ -215,11 +224,39 @@ pub async fn open(
     ledger
         .note(Event::new("gateway.start").with("policy", rules.digest()))
         .await?;
+    for event in begun {
+        ledger.note(event).await?;
+    }
     Ok(Gateway::new(
         (rules, facts, ledger),
         (vault, tokens),
         embedded,
+        post,
         clock,
+    ))
+}
+
+/// The targets of alerts, and the board that the ledger is shown on.
+fn post(config: &Config, room: &Strongroom, clock: &Clock) -> Result<Post, TargetError> {
+    let lent = room.token_signs();
+    let signs: alerts::Signs = Arc::new(move |typ, payload| lent.sign(typ, payload));
+    let targets = config
+        .alerts
+        .iter()
+        .map(|alert| Target::new(alert, &config.issuer, &signs))
+        .collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> = targets.iter().map(|it| it.name().to_owned()).collect();
+    if let Some(twice) = names
+        .iter()
+        .enumerate()
+        .find(|(at, name)| names.iter().take(*at).any(|other| other == *name))
+    {
+        return Err(TargetError::Twice(twice.1.clone()));
+    }
+    Ok(Post::new(
+        Arc::new(Board::new(names)),
+        targets,
+        clock.clone(),
     ))
 }
 

@@ -22,6 +22,10 @@ const NO: u8 = 1;
 /// It could not be tried.
 const UNTRIED: u8 = 2;
 
+/// Nobody goes live without somebody who looks at what was done in an emergency.
+const NO_OFFICER: &str = "the directory has no privacy officer who is not suspended (a client of role \
+     `privacy-officer`); nobody could review an emergency, so nothing is served";
+
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
@@ -235,6 +239,10 @@ pub fn serve(config: &Path) -> ExitCode {
         let gateway = assembly::open(&config, &passphrase, Clock::system())
             .await
             .map_err(|error| error.to_string())?;
+        if !gateway.has_officer() {
+            gateway.close().await.map_err(|error| error.to_string())?;
+            return Err(NO_OFFICER.to_owned());
+        }
         let app: Shared = Arc::new(App {
             gateway,
             budgets: Budgets::default(),

@@ -32,6 +32,24 @@ pub struct Config {
     /// A file of local rules instead of the built-in ones. Whoever changes it can refuse care or widen it as
     /// far as agreements, relationships and objections allow; no local rule can break an invariant.
     pub rules: Option<PathBuf>,
+    /// Who is told when something happens that a person has to look at. Whoever changes it can keep alarms from
+    /// arriving, which `/health` and the log's own entries show, or learn when emergencies happen; never about whom.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
+}
+
+/// Where alerts are sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// A short name for log, metrics and entries: a-z, 0-9 and -. A target with a new name begins with what comes.
+    pub name: String,
+    /// `https://…` (RFC 8935), `syslog+udp://`, `syslog+tcp://` or `syslog+tls://` with `HOST:PORT` (RFC 5424), or
+    /// `unix:/dev/log`. Whoever changes it receives the alerts instead.
+    pub to: String,
+    /// PEM of the CA that signed the receiver's certificate: needed for `https` and `syslog+tls`. Whoever changes it
+    /// can pose as the receiver.
+    pub ca: Option<PathBuf>,
 }
 
 /// Mutual TLS.
@@ -108,10 +126,12 @@ impl Config {
         ] {
             *file = base.join(&file);
         }
-        for file in [&mut config.root.passphrase_file, &mut config.rules]
-            .into_iter()
-            .flatten()
-        {
+        let cas = config
+            .alerts
+            .iter_mut()
+            .filter_map(|alert| alert.ca.as_mut());
+        let named = [&mut config.root.passphrase_file, &mut config.rules];
+        for file in named.into_iter().flatten().chain(cas) {
             *file = base.join(&file);
         }
         Ok(config)

@@ -22,7 +22,8 @@
 //!    assembly                       a gateway from its config: founded once, opened ever after
 //!    connect                        the other side: what a practice, hospital, admin or auditor does with us
 //! 4  gateway                        the straight line; never sees a secret
-//! 3  vault                          sealed records, patients' keys, tickets; owns the keyring
+//! 3  alerts                         what somebody has to be told, read off the ledger, delivered until it is taken
+//!    vault                          sealed records, patients' keys, tickets; owns the keyring
 //!    caller                         certificate and token, bound together, make a Caller; the only place that vouches
 //! 2  ledger                         leaf, journal, tree, checkpoint, receipt; `audit` verifies it from outside
 //!    token                          assertions and access tokens: believed, issued
@@ -36,6 +37,7 @@
 //!
 //!    main ─> cli ─> demo ─> dev ─> http ─> gateway ─┬─> vault ─┬─> store ─> disk
 //!                             └──> assembly ─> ^    ├─> facts ─┘─────^
+//!                                                   ├─> alerts ─┐
 //!                                                   └─> ledger ─> disk, clock
 //!    vault, ledger (random bytes, one signature check), token (random ids), assembly, connect, dev, demo, bench ─> keys
 //!    all that name a person, patient or purpose ─> policy
@@ -83,6 +85,7 @@
 //! Tokens, deposits, withdrawals, objections, rotations and reads of the log walk the same line with an `Ask` of
 //! their own. Dropping the future is safe at every await: the ledger may over-report, never under-report.
 
+pub mod alerts;
 pub mod assembly;
 pub mod bench;
 pub mod caller;

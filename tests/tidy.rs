@@ -29,19 +29,24 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("store", "", "disk"),
     ("facts", "policy", "store"),
     ("ledger", "keys policy", "clock disk"),
+    ("alerts", "", "clock config ledger"),
     ("token", "keys policy", "facts"),
     ("caller", "policy", "facts token"),
     ("vault", "keys policy", "facts fhir ledger store token"),
-    ("gateway", "policy", "clock facts ledger store token vault"),
+    (
+        "gateway",
+        "policy",
+        "alerts clock facts ledger store token vault",
+    ),
     (
         "http",
         "policy",
-        "caller facts fhir gateway ledger store token vault",
+        "alerts caller facts fhir gateway ledger store token vault",
     ),
     (
         "assembly",
         "keys policy",
-        "clock config facts gateway ledger store token vault",
+        "alerts clock config facts gateway ledger store token vault",
     ),
     ("connect", "keys", "ledger"),
     (

@@ -272,6 +272,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
             passphrase_file: Some("passphrase".into()),
         },
         rules: None,
+        alerts: Vec::new(),
     };
     let text = toml::to_string(&config).unwrap_or_default();
     write(

@@ -424,6 +424,14 @@ impl Facts {
         }
     }
 
+    /// The owners whose facts do not match the ledger, or could not be brought up to it.
+    #[must_use]
+    pub fn unsound(&self) -> BTreeSet<String> {
+        let anchors = self.anchors.read().unwrap_or_else(PoisonError::into_inner);
+        let unsound = anchors.iter().filter(|(_, state)| state.is_err());
+        unsound.map(|(owner, _)| owner.clone()).collect()
+    }
+
     /// The directory as it stands. `Unknown` if it does not match the ledger.
     pub fn register(&self) -> Fact<Arc<Register>> {
         match self.soundness(OPERATOR) {

@@ -137,6 +137,13 @@ impl Register {
         self.certificates.get(print)
     }
 
+    /// Whether any client of this role stands in the directory and is not suspended.
+    #[must_use]
+    pub fn has(&self, role: ClientRole) -> bool {
+        let mut clients = self.clients.values();
+        clients.any(|client| client.role == role && !client.suspended())
+    }
+
     /// The client with this id.
     #[must_use]
     pub fn client(&self, id: &ClientId) -> Option<&Arc<Registered>> {

@@ -5,8 +5,10 @@
 //! was recorded is an entry for an act that may not have been completed. The ledger may over-report, never
 //! under-report.
 //!
-//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`.
+//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`,
+//! what has to be told in `alarm`.
 
+mod alarm;
 mod own;
 mod practice;
 
@@ -19,6 +21,7 @@ use policy::{
     Scope, Standing, TokenFacts, Verdict, Why,
 };
 
+use crate::alerts::Post;
 use crate::clock::Clock;
 use crate::facts::{Facts, FactsError, Question};
 use crate::ledger::{Extra, Ledger, Receipt, RecordError, Recorded};
@@ -71,6 +74,7 @@ pub struct Gateway {
     vault: Arc<Vault>,
     tokens: Tokens,
     store: Arc<Embedded>,
+    post: Post,
     clock: Clock,
 }
 
@@ -81,6 +85,7 @@ impl Gateway {
         (rules, facts, ledger): (Rules, Facts, Ledger),
         (vault, tokens): (Arc<Vault>, Tokens),
         store: Arc<Embedded>,
+        post: Post,
         clock: Clock,
     ) -> Self {
         Self {
@@ -90,6 +95,7 @@ impl Gateway {
             vault,
             tokens,
             store,
+            post,
             clock,
         }
     }

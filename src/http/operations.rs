@@ -2,6 +2,7 @@
 //! here names anybody.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::Shared;
@@ -46,13 +47,42 @@ async fn health(State(app): State<Shared>) -> Response {
         (_, true, _) => "the store stopped after a disk error; look at the disk, then start again",
         (_, _, false) => "the disk is full: only emergencies are served",
         (false, false, true) => {
-            return json_response(StatusCode::OK, &json!({ "status": "serving" }));
+            let body = json!({ "status": "serving", "alerts": alerts(&app) });
+            return json_response(StatusCode::OK, &body);
         }
     };
     json_response(
         StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "status": "stopped", "why": why }),
+        &json!({ "status": "stopped", "why": why, "alerts": alerts(&app) }),
     )
+}
+
+/// Which alarms stand, how many items are open, and whether anybody is told.
+fn alerts(app: &Shared) -> Value {
+    let (board, now_ms) = (app.gateway.post().board(), app.gateway.clock().now_ms());
+    let targets = board.targets();
+    let standing = board.standing();
+    let standing = standing
+        .iter()
+        .map(|it| json!({ "alert": it.code, "of": it.of, "since_ms": it.ts_ms }));
+    let told = targets.iter().map(|it| {
+        json!({
+            "target": it.target, "undelivered": it.undelivered, "oldest_s": age_s(it.oldest_ms, now_ms), "failure": it.failure,
+        })
+    });
+    let mut body = json!({
+        "standing": standing.collect::<Vec<_>>(), "targets": told.collect::<Vec<_>>(), "open_items": board.open_items(),
+    });
+    if let (true, Some(body)) = (targets.is_empty(), body.as_object_mut()) {
+        let text =
+            "no target is configured: nobody is told, and only the worklist shows what happened";
+        body.insert("warning".to_owned(), text.into());
+    }
+    body
+}
+
+fn age_s(oldest_ms: Option<u64>, now_ms: u64) -> u64 {
+    oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000)
 }
 
 async fn metrics(State(app): State<Shared>) -> Response {
@@ -61,10 +91,30 @@ async fn metrics(State(app): State<Shared>) -> Response {
         health.size,
         u8::from(!health.is_stopped && !app.gateway.store().is_stopped()),
     );
-    let text = format!(
+    let (board, now_ms) = (app.gateway.post().board(), app.gateway.clock().now_ms());
+    let mut text = format!(
         "# TYPE sallyport_ledger_entries counter\nsallyport_ledger_entries {size}\n\
-         # TYPE sallyport_serving gauge\nsallyport_serving {up}\n"
+         # TYPE sallyport_serving gauge\nsallyport_serving {up}\n\
+         # TYPE sallyport_review_items_open gauge\nsallyport_review_items_open {}\n\
+         # TYPE sallyport_alarms_standing gauge\nsallyport_alarms_standing {}\n",
+        board.open_items(),
+        board.standing().len(),
     );
+    let targets = board.targets();
+    text.push_str("# TYPE sallyport_alerts_undelivered gauge\n");
+    for it in &targets {
+        let (name, count) = (&it.target, it.undelivered);
+        text.push_str(&format!(
+            "sallyport_alerts_undelivered{{target=\"{name}\"}} {count}\n"
+        ));
+    }
+    text.push_str("# TYPE sallyport_alerts_oldest_undelivered_seconds gauge\n");
+    for it in &targets {
+        let (name, age) = (&it.target, age_s(it.oldest_ms, now_ms));
+        text.push_str(&format!(
+            "sallyport_alerts_oldest_undelivered_seconds{{target=\"{name}\"}} {age}\n"
+        ));
+    }
     text_response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",
@@ -72,13 +122,16 @@ async fn metrics(State(app): State<Shared>) -> Response {
     )
 }
 
-/// What goes on beside the requests: rotations that were left half done are taken up, then a heartbeat is
-/// recorded every five minutes, with what was counted but not recorded since the last.
+/// What goes on beside the requests: alerts are delivered, rotations that were left half done are taken up, then a
+/// heartbeat is recorded every five minutes, with what was counted but not recorded since the last.
 pub async fn beside(app: Shared) {
-    if let Err(fault) = app.gateway.resume().await {
-        tracing::error!(%fault, "a rotation that was left half done could not be taken up");
-    }
-    heartbeats(app).await;
+    let work = async {
+        if let Err(fault) = app.gateway.resume().await {
+            tracing::error!(%fault, "a rotation that was left half done could not be taken up");
+        }
+        heartbeats(Arc::clone(&app)).await;
+    };
+    tokio::join!(app.gateway.keep_watch(), work);
 }
 
 /// Records a heartbeat every five minutes, with what was counted but not recorded since the last.

@@ -116,7 +116,7 @@ pub struct Leaf<'a> {
 }
 
 impl<'a> Leaf<'a> {
-    pub(super) fn new(index: u64, text: &'a str) -> Self {
+    pub(crate) fn new(index: u64, text: &'a str) -> Self {
         Self { index, text }
     }
 

@@ -76,6 +76,9 @@ pub struct Place {
 /// Fills a slice with bytes nobody can guess.
 pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
+/// Is shown each new entry once it is durable and signed, in order, by the thread that writes: it must be quick.
+pub type Watch = Arc<dyn Fn(&Leaf<'_>) + Send + Sync>;
+
 /// What an open ledger needs from its surroundings.
 #[derive(Clone)]
 pub struct Options {
@@ -93,6 +96,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The disk.
     pub disk: Arc<dyn Disk>,
+    /// Who is shown each new entry, whether or not its caller still waits.
+    pub watch: Watch,
 }
 
 impl Default for Options {
@@ -106,6 +111,7 @@ impl Default for Options {
             publish_every: Duration::from_secs(1),
             segment_bytes: SEGMENT_BYTES,
             disk: Arc::new(RealDisk),
+            watch: Arc::new(|_| ()),
         }
     }
 }
@@ -312,6 +318,7 @@ impl Ledger {
             clock: options.clock.clone(),
             last_ts_ms: recovered.last_ts_ms,
             reserve_bytes: options.segment_bytes / 4,
+            watch: options.watch.clone(),
         };
         let housekeeper = Housekeeper {
             chores: done,

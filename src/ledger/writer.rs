@@ -4,8 +4,10 @@
 //! After any error it answers nobody and ends: the ledger is stopped until it is reopened, which checks everything.
 
 use super::RecordError;
+use super::Watch;
 use super::draft::{Draft, NUMBERS_BYTES};
 use super::journal::{self, Appender, Group};
+use super::leaf::Leaf;
 use super::note::{Checkpoint, SignsNotes, Vkey};
 use super::publish::Chore;
 use super::tree::{Forgotten, Hash, Keep, Tree, leaf_hash};
@@ -121,6 +123,7 @@ pub(super) struct Writer {
     pub(super) last_ts_ms: u64,
     /// Bytes of a last segment that only emergencies and stopping may use.
     pub(super) reserve_bytes: u64,
+    pub(super) watch: Watch,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -252,6 +255,8 @@ impl Writer {
         let head = self.pen.head(&self.tree)?;
         self.shared.set_head(head.clone());
         for ((index, leaf_hash), waiting) in (first..).zip(hashes).zip(batch.waiting) {
+            // Why before the answer: whoever has the answer may ask what the watch knows.
+            (self.watch)(&Leaf::new(index, &waiting.leaf));
             let entered = Entered {
                 index,
                 leaf_hash,
