@@ -69,7 +69,7 @@ pub fn demo(records: Option<&Path>, json: bool) -> ExitCode {
 
 /// `sallyport bench`
 #[must_use]
-pub fn bench(size: crate::bench::Size, json: bool) -> ExitCode {
+pub fn bench(size: crate::bench::Size<'_>, json: bool) -> ExitCode {
     let mut said = |what: &str, value: &serde_json::Value| {
         if json {
             say(&serde_json::json!({ "what": what, "value": value }).to_string());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sallyport::bench::Size;
+use sallyport::bench::{Part, Size};
 use sallyport::cli;
 
 /// An encrypted record-sharing gateway between GP systems and hospitals.
@@ -63,6 +63,9 @@ enum Command {
         /// Seconds for each figure.
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Only these figures, and what they need; all of them where none is named.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Part>,
         /// One JSON object a line, for machines.
         #[arg(long)]
         json: bool,
@@ -126,12 +129,14 @@ fn main() -> ExitCode {
             patients,
             clients,
             seconds,
+            only,
             json,
         } => cli::bench(
             Size {
                 patients,
                 clients,
                 seconds,
+                only: &only,
             },
             json,
         ),

@@ -2,6 +2,8 @@
 //! its signature, its strictly typed times and its binding held. The only file that names `jsonwebtoken`,
 //! which verifies here and never signs; times are checked against our clock, not its own.
 
+mod recent;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::facts::{category, number, ods, relation};
+use recent::{Recent, Signed};
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +55,7 @@ pub struct Tokens {
     issuer: String,
     signs: Arc<dyn Signs>,
     verifying: RwLock<Verifying>,
+    recent: Mutex<Recent>,
     used: Mutex<Remembered<[u8; 16]>>,
     revoked: Mutex<Remembered<String>>,
 }
@@ -186,6 +190,7 @@ impl Tokens {
                 epoch: u64::MAX,
                 keys: Arc::new([]),
             }),
+            recent: Mutex::new(Recent::default()),
             used: Mutex::new(Remembered::new()),
             revoked: Mutex::new(Remembered::new()),
         }
@@ -295,10 +300,63 @@ impl Tokens {
             authorization_details: vec![details.clone()],
         };
         let payload = serde_json::to_vec(&claims).unwrap_or_default();
+        let epoch = self.signs.epoch();
+        let access_token = self.signs.sign("at+jwt", &payload);
+        if let Some(signed) = self.read(claims) {
+            self.remember(recent::print(&access_token), epoch, &Arc::new(signed));
+        }
         Issued {
-            access_token: self.signs.sign("at+jwt", &payload),
+            access_token,
             authorization_details: Value::Array(vec![details]),
         }
+    }
+
+    fn remember(&self, print: recent::Print, epoch: u64, signed: &Arc<Signed>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.keep(print, epoch, signed);
+    }
+
+    fn recall(&self, print: &recent::Print, epoch: u64) -> Option<Arc<Signed>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.find(print, epoch)
+    }
+
+    /// A token whose signature is ours, verified now or remembered; nothing is said of its time or holder.
+    fn signed(&self, text: &str) -> Option<Arc<Signed>> {
+        let (print, epoch) = (recent::print(text), self.signs.epoch());
+        if let Some(signed) = self.recall(&print, epoch) {
+            return Some(signed);
+        }
+        let claims = self
+            .own_keys()
+            .iter()
+            .find_map(|key| verify(text, key, "access_token", Some("at+jwt")).ok())?;
+        let signed = Arc::new(self.read(claims)?);
+        self.remember(print, epoch, &signed);
+        Some(signed)
+    }
+
+    /// What the claims of one of our tokens say; `None` if they are not those of an access token of this issuer.
+    fn read(&self, claims: AccessClaims) -> Option<Signed> {
+        if claims.iss != self.issuer || claims.aud != self.issuer || claims.sub != claims.client_id
+        {
+            return None;
+        }
+        let [details] = claims.authorization_details.as_slice() else {
+            return None;
+        };
+        Some(Signed {
+            certificate: B64.decode(&claims.cnf.thumbprint).ok()?.try_into().ok()?,
+            iat: claims.iat,
+            exp: claims.exp,
+            token: Token {
+                jti: claims.jti,
+                issued_ms: claims.iat.saturating_mul(1000),
+                expires_ms: claims.exp.saturating_mul(1000),
+                scope: scope_of(details).ok()?,
+            },
+            client: claims.client_id,
+        })
     }
 
     /// Our own keys, as the keyring has them now: a key that was destroyed verifies nothing from then on.
@@ -339,43 +397,17 @@ impl Tokens {
         if text.len() > TOKEN_BYTES {
             return Err(NO);
         }
-        let believed = self
-            .own_keys()
-            .iter()
-            .find_map(|key| verify::<AccessClaims>(text, key, "access_token", Some("at+jwt")).ok());
-        let claims = believed.ok_or(NO)?;
+        let signed = self.signed(text).ok_or(NO)?;
         let now_s = now_ms / 1000;
-        let bound = B64
-            .decode(&claims.cnf.thumbprint)
-            .is_ok_and(|print| print == certificate);
-        let current = claims.iat <= now_s + AHEAD_SECONDS && now_s < claims.exp;
-        if !bound
-            || !current
-            || claims.iss != self.issuer
-            || claims.aud != self.issuer
-            || claims.sub != claims.client_id
-        {
+        let current = signed.iat <= now_s + AHEAD_SECONDS && now_s < signed.exp;
+        if !current || signed.certificate != *certificate {
             return Err(NO);
         }
-        if self
-            .revoked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&claims.jti)
-        {
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        if revoked.contains(&signed.token.jti) {
             return Err(NO);
         }
-        let [details] = claims.authorization_details.as_slice() else {
-            return Err(NO);
-        };
-        let scope = scope_of(details).map_err(|_| NO)?;
-        let token = Token {
-            jti: claims.jti,
-            issued_ms: claims.iat.saturating_mul(1000),
-            expires_ms: claims.exp.saturating_mul(1000),
-            scope,
-        };
-        Ok((claims.client_id, token))
+        Ok((signed.client.clone(), signed.token.clone()))
     }
 }
 

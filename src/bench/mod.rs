@@ -23,13 +23,38 @@ use load::{Figures, Load};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct Size<'a> {
     /// Distinct patients with one record of 4 KiB each.
     pub patients: usize,
     /// Clients at once.
     pub clients: usize,
     /// Seconds for each figure.
     pub seconds: u64,
+    /// Which figures; none named is all of them.
+    pub only: &'a [Part],
+}
+
+impl Size<'_> {
+    fn wants(&self, any: &[Part]) -> bool {
+        self.only.is_empty() || any.iter().any(|part| self.only.contains(part))
+    }
+}
+
+/// One of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The ledger alone: durable appends, and verifying them offline.
+    Ledger,
+    /// Tokens issued.
+    Tokens,
+    /// Releases of one record.
+    Single,
+    /// Answers of 200 records.
+    Many,
+    /// Record keys rewrapped.
+    Rotation,
+    /// nginx serving the same bytes.
+    Nginx,
 }
 
 /// Why a figure could not be measured.
@@ -61,9 +86,14 @@ const ONE_BYTES: usize = 4_096;
 ///
 /// # Errors
 /// What could not be measured.
-pub async fn measure(size: Size, said: &mut dyn FnMut(&str, &Value)) -> Result<(), BenchError> {
+pub async fn measure(size: Size<'_>, said: &mut dyn FnMut(&str, &Value)) -> Result<(), BenchError> {
     let folder = Folder::new()?;
-    appends(&folder.path().join("alone"), size, said).await?;
+    if size.wants(&[Part::Ledger]) {
+        appends(&folder.path().join("alone"), size, said).await?;
+    }
+    if size.only == [Part::Ledger] {
+        return Ok(());
+    }
     let patients: Vec<Patient> = (0..=size.patients).map(numbered).collect();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let world = World::open(&folder.path().join("world"), any, &patients).await?;
@@ -74,11 +104,22 @@ pub async fn measure(size: Size, said: &mut dyn FnMut(&str, &Value)) -> Result<(
         clients: size.clients,
         seconds: Duration::from_secs(size.seconds),
     };
-    let tokens = tokens(&hospital, &patients, load, said).await?;
-    let single = releases(&hospital, &tokens, load, said).await?;
-    let many = thick(&hospital, &tokens, load, said).await?;
-    rotation(&world, patients.len(), said).await?;
-    nginx::beside(&world, load, (&single, &many), said).await?;
+    if size.wants(&[Part::Tokens, Part::Single, Part::Many, Part::Nginx]) {
+        let tokens = tokens(&hospital, &patients, load, said).await?;
+        let (mut single, mut many) = (None, None);
+        if size.wants(&[Part::Single, Part::Nginx]) {
+            single = Some(releases(&hospital, &tokens, load, said).await?);
+        }
+        if size.wants(&[Part::Many, Part::Nginx]) {
+            many = Some(thick(&hospital, &tokens, load, said).await?);
+        }
+        if let (Some(single), Some(many), true) = (&single, &many, size.wants(&[Part::Nginx])) {
+            nginx::beside(&world, load, (single, many), said).await?;
+        }
+    }
+    if size.wants(&[Part::Rotation]) {
+        rotation(&world, patients.len(), said).await?;
+    }
     world.publish().await;
     let report = timed_audit(&world, said);
     world.stop().await?;
@@ -320,7 +361,7 @@ async fn rotation(
 /// The ledger alone: durable entries of the gateway's own, many in flight.
 async fn appends(
     dir: &Path,
-    size: Size,
+    size: Size<'_>,
     said: &mut dyn FnMut(&str, &Value),
 ) -> Result<(), BenchError> {
     struct Key(keys::NoteSigner);
