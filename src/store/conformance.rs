@@ -316,6 +316,14 @@ async fn blobs_come_back_byte_for_byte<S: Store + BlobStore>(store: &S) {
             .zip((0..40).cycle())
             .all(|(blob, n)| blob.length() == n * 97)
     );
+    let crosswise: Vec<usize> = (0..80).rev().chain([7, 7, 60, 3]).collect();
+    let asked = crosswise.iter().map(|at| refs[*at]).collect();
+    let came = BlobStore::get_many(store, asked).await.unwrap();
+    assert!(
+        came.iter()
+            .zip(crosswise)
+            .all(|(blob, at)| *blob == vec![u8::try_from(at % 40).unwrap(); at % 40 * 97])
+    );
     let last = refs[39];
     for wrong in [
         BlobRef {

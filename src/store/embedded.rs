@@ -291,12 +291,7 @@ impl BlobStore for Embedded {
         let Shared {
             segments, stamp, ..
         } = &*self.shared;
-        Box::pin(async move {
-            blobs
-                .into_iter()
-                .map(|blob| segments.blob(stamp, blob))
-                .collect()
-        })
+        Box::pin(async move { segments.blobs(stamp, &blobs) })
     }
 }
 

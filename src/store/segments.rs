@@ -146,30 +146,104 @@ impl Segments {
         handles.insert(segment, file.clone());
     }
 
-    /// A blob's bytes, if they are the ones that were put there.
-    pub(super) fn blob(&self, stamp: &Stamp, blob: BlobRef) -> Result<Bytes, StoreError> {
+    /// The bytes of these blobs, in this order, if they are the ones that were put there. Those that stand close
+    /// together, as the records of one deposit do, are read at once.
+    pub(super) fn blobs(&self, stamp: &Stamp, blobs: &[BlobRef]) -> Result<Vec<Bytes>, StoreError> {
+        let mut order = blobs
+            .iter()
+            .enumerate()
+            .map(|(place, blob)| Extent::of(place, *blob))
+            .collect::<Result<Vec<_>, _>>()?;
+        order.sort_unstable_by_key(|extent| (extent.blob.segment, extent.blob.offset));
+        let mut out = vec![Bytes::new(); blobs.len()];
+        for run in order.chunk_by(Extent::is_near) {
+            for part in within(run, RUN_BYTES_MAX) {
+                self.run(stamp, part, &mut out)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// One read of what stands from the first of these to the last; each frame is checked for itself.
+    fn run(&self, stamp: &Stamp, run: &[Extent], out: &mut [Bytes]) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let (segment, from) = (first.blob.segment, first.blob.offset);
+        let file = self.file(segment).map_err(|error| read_error(&error))?;
+        let length = usize::try_from(last.end - from).map_err(|_| StoreError::Corrupt)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(from, &mut bytes)
+            .map_err(|error| read_error(&error))?;
+        let bytes = Bytes::from(bytes);
+        for extent in run {
+            let place = |offset: u64| usize::try_from(offset - from).unwrap_or(usize::MAX);
+            let (start, end) = (place(extent.blob.offset), place(extent.end));
+            let at = Position {
+                segment,
+                offset: extent.blob.offset,
+            };
+            let frame = bytes.get(start..end).ok_or(StoreError::Corrupt)?;
+            frame::check(stamp, at, extent.head(), frame).ok_or(StoreError::Corrupt)?;
+            let payload = start + frame::HEAD_BYTES;
+            let slot = out.get_mut(extent.place).ok_or(StoreError::Corrupt)?;
+            *slot = bytes.slice(payload..payload + extent.blob.length as usize);
+        }
+        Ok(())
+    }
+}
+
+/// Blobs further apart than this are read one by one.
+const GAP_BYTES_MAX: u64 = 4 * 1024;
+/// No more is read at once, unless one blob alone is larger.
+const RUN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Where a blob's frame stands, and where among the answers it belongs.
+#[derive(Clone, Copy)]
+struct Extent {
+    place: usize,
+    blob: BlobRef,
+    /// Where its frame ends; exclusive.
+    end: u64,
+}
+
+impl Extent {
+    fn of(place: usize, blob: BlobRef) -> Result<Self, StoreError> {
         if blob.length as usize > BLOB_BYTES_MAX {
             return Err(StoreError::Corrupt);
         }
-        let at = Position {
-            segment: blob.segment,
-            offset: blob.offset,
-        };
         let head = frame::Head {
             kind: Kind::Blob,
             length: blob.length,
         };
-        let length = usize::try_from(head.frame_bytes()).map_err(|_| StoreError::Corrupt)?;
-        let file = self
-            .file(blob.segment)
-            .map_err(|error| read_error(&error))?;
-        let mut bytes = vec![0; length];
-        file.read_exact_at(blob.offset, &mut bytes)
-            .map_err(|error| read_error(&error))?;
-        frame::check(stamp, at, head, &bytes).ok_or(StoreError::Corrupt)?;
-        let end = frame::HEAD_BYTES + blob.length as usize;
-        Ok(Bytes::from(bytes).slice(frame::HEAD_BYTES..end))
+        let end = blob.offset.checked_add(head.frame_bytes());
+        let end = end.ok_or(StoreError::Corrupt)?;
+        Ok(Self { place, blob, end })
     }
+
+    const fn head(&self) -> frame::Head {
+        frame::Head {
+            kind: Kind::Blob,
+            length: self.blob.length,
+        }
+    }
+
+    fn is_near(&self, next: &Self) -> bool {
+        self.blob.segment == next.blob.segment
+            && next.blob.offset <= self.end.saturating_add(GAP_BYTES_MAX)
+    }
+}
+
+/// A run cut where it would become longer than `bytes`.
+fn within(run: &[Extent], bytes: u64) -> impl Iterator<Item = &[Extent]> {
+    let mut from = run.first().map_or(0, |first| first.blob.offset);
+    run.chunk_by(move |_, next| {
+        let fits = next.end - from <= bytes;
+        if !fits {
+            from = next.blob.offset;
+        }
+        fits
+    })
 }
 
 /// A reference comes from an authenticated row: what it names and is not there was lost or taken away.
