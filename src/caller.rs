@@ -22,7 +22,7 @@ pub enum NotAuthenticated {
     Stranger,
     /// The directory does not match the ledger: nobody can be known.
     Directory,
-    /// A registered client that is suspended, or whose organisation is.
+    /// A registered client that is suspended, or whose organisation or certificate is.
     Suspended(ClientId),
     /// A registered client brought something that is not believed.
     NotBelieved(ClientId, NotBelieved),
@@ -45,7 +45,10 @@ pub fn registered(
         .organisations
         .first()
         .and_then(|own| register.organisation(own));
-    if client.suspended() || organisation.is_none_or(|organisation| organisation.suspended) {
+    if client.suspended()
+        || client.stopped(&peer.0)
+        || organisation.is_none_or(|organisation| organisation.suspended)
+    {
         return Err(NotAuthenticated::Suspended(client.id.clone()));
     }
     Ok(client)

@@ -38,6 +38,8 @@ enum Wants {
     Deposit,
     /// An admin's certificate.
     Admin,
+    /// An admin's certificate, and that another person's proposal waits.
+    Second,
     /// An auditor's or privacy officer's certificate.
     Auditor,
 }
@@ -146,6 +148,20 @@ const TABLE: &[Row] = &[
         "/admin/keys/A81001/rotate",
         Wants::Admin,
     ),
+    row("POST", "/admin/acts", "/admin/acts", Wants::Admin),
+    row("GET", "/admin/proposals", "/admin/proposals", Wants::Admin),
+    row(
+        "POST",
+        "/admin/proposals/{digest}/approve",
+        "/admin/proposals/00/approve",
+        Wants::Second,
+    ),
+    row(
+        "POST",
+        "/admin/proposals/{digest}/withdraw",
+        "/admin/proposals/00/withdraw",
+        Wants::Second,
+    ),
 ];
 
 static OTHER_CA: OnceLock<Identity> = OnceLock::new();
@@ -171,6 +187,11 @@ fn body_of(row: &Row) -> String {
     match row.route {
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
+        ("POST", "/admin/acts") => {
+            let payload = json!({ "name": "Dr Routes", "role": "doctor" });
+            let (act, object) = ("practitioner.register", "RJ1/dr-routes");
+            json!({ "act": act, "object": object, "why": "routes", "payload": payload }).to_string()
+        }
         _ => String::new(),
     }
 }
@@ -365,7 +386,16 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                         row.route
                     );
                 }
-                Wants::Admin | Wants::Auditor => {
+                Wants::Second if member.role == "admin" => {
+                    let reply = play(row, &party, None).await;
+                    assert!(reply.status.is_client_error(), "{:?}", row.route);
+                    assert!(
+                        [403, 409].contains(&reply.status.as_u16()),
+                        "{}",
+                        reply.text()
+                    );
+                }
+                Wants::Admin | Wants::Second | Wants::Auditor => {
                     note(row, member.name, play(row, &party, None).await, 403);
                     // A token of any kind is no key to these.
                     for (_, _, token) in tokens.iter().filter(|(whose, _, _)| *whose == member.name)

@@ -6,7 +6,9 @@
 
 use crate::caller::{Caller, Scope};
 use crate::decide::Weigh;
-use crate::facts::{AdminFacts, DepositFacts, FactsFacts, PatientFacts, TokenFacts};
+use crate::facts::{
+    AdminFacts, ApprovalFacts, DepositFacts, FactsFacts, PatientFacts, ProposalFacts, TokenFacts,
+};
 use crate::verdict::Page;
 use crate::words::{NhsNumber, Ods};
 
@@ -124,6 +126,8 @@ pub struct AdminAct {
     pub act: String,
     /// To what.
     pub object: String,
+    /// Why, in the administrator's words; empty where nothing was said. It stands in the sealed body.
+    pub why: String,
 }
 
 impl AdminAct {
@@ -138,20 +142,74 @@ impl AdminAct {
         "organisation.suspend",
         "organisation.resume",
         "client.register",
+        "client.remove",
         "client.suspend",
         "client.resume",
+        "certificate.suspend",
+        "certificate.resume",
+        "recipient.challenge",
         "recipient.register",
         "recipient.retire",
         "practitioner.register",
         "practitioner.suspend",
         "practitioner.resume",
+        "training.import",
+        "training.require",
+        "training.waive",
+        "token.revoke",
         "relationship.register",
         "patient.erase",
         "policy.load",
         "backup.take",
-        "proposal.confirm",
+        "backup.restore",
+        "proposal.make",
+        "proposal.withdraw",
         "status.read",
     ];
+
+    /// Those that take two people: one proposes, another approves. The guard `never-alone` lists the same acts.
+    pub const TWO: &'static [&'static str] = &[
+        "kek.destroy",
+        "organisation.resume",
+        "client.register",
+        "client.remove",
+        "client.resume",
+        "certificate.resume",
+        "recipient.register",
+        "training.waive",
+        "patient.erase",
+        "backup.restore",
+    ];
+
+    /// Whether this act takes two people.
+    pub fn takes_two(act: &str) -> bool {
+        Self::TWO.contains(&act)
+    }
+}
+
+/// To propose an act that takes two people.
+pub struct Propose {
+    /// Which act, of [`AdminAct::TWO`].
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// Why, in the administrator's words.
+    pub why: String,
+    /// The digest of all that is proposed.
+    pub digest: [u8; 32],
+}
+
+/// To approve what another person proposed: the same act then happens. `Recorded<Grant<Approve>>` is what an act
+/// that takes two people is done with, and there is no other way to have one.
+pub struct Approve {
+    /// Which act, of [`AdminAct::TWO`].
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// Why, in the words of whoever approves; empty where nothing was said.
+    pub why: String,
+    /// The digest of all that is approved: a changed proposal has another one.
+    pub digest: [u8; 32],
 }
 
 /// To read the access log.
@@ -200,6 +258,20 @@ impl Act for AdminAct {
     type Facts = AdminFacts;
     type Granted = ();
     const PERMITTED: &'static str = "admin.act";
+    const REFUSED: &'static str = "admin.refuse";
+}
+
+impl Act for Propose {
+    type Facts = ProposalFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "admin.propose";
+    const REFUSED: &'static str = "admin.refuse";
+}
+
+impl Act for Approve {
+    type Facts = ApprovalFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "admin.approve";
     const REFUSED: &'static str = "admin.refuse";
 }
 

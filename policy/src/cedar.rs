@@ -11,8 +11,8 @@ use cedar_policy::{
 };
 
 use crate::caller::{Caller, RecordScope};
-use crate::facts::{Agreement, PractitionerFacts, Relationship, Strength};
-use crate::words::{Category, ClientRole, Label, NhsNumber, Ods, Purpose};
+use crate::facts::{Agreement, PractitionerFacts, Proposed, Relationship, Strength};
+use crate::words::{Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, hex};
 
 /// A request and all entities it speaks of.
 pub(crate) struct Question {
@@ -42,7 +42,7 @@ lexicon! {
     client_role = "ClientRole", relation_kind = "RelationKind", errand = "Errand",
     log_part = "LogPart", deed = "Deed", organisation = "Organisation", client = "Client",
     practitioner = "Practitioner", patient = "Patient", record = "Record",
-    practice_file = "PracticeFile",
+    practice_file = "PracticeFile", person = "Person", proposal = "Proposal",
 }
 
 /// What a release is decided about, whichever record: who, for whom, what for, under which token.
@@ -81,10 +81,19 @@ pub(crate) struct PracticeToken<'a> {
     pub(crate) expires_ms: u64,
 }
 
-/// What an administrator or auditor wants: a deed, or a part of the log.
+/// What an administrator or auditor wants: a deed, the approval of one, or a part of the log.
 pub(crate) enum StaffAct<'a> {
     Administer(&'a str),
+    Approve(Approval<'a>),
     ReadLog(&'static str),
+}
+
+/// An approval of what was proposed, by whom, with which content.
+pub(crate) struct Approval<'a> {
+    pub(crate) deed: &'a str,
+    pub(crate) digest: &'a [u8; 32],
+    pub(crate) person: &'a PersonId,
+    pub(crate) proposed: &'a Proposed,
 }
 
 impl Lexicon {
@@ -207,16 +216,41 @@ impl Lexicon {
         now_ms: u64,
         act: &StaffAct<'_>,
     ) -> Result<Question, Malformed> {
+        let client = self.client_entity(caller, is_suspended)?;
+        let mut pairs = vec![("now", long(now_ms))];
+        let mut known = vec![client.clone()];
         let (action, resource) = match act {
             StaffAct::Administer(deed) => ("administer", uid(&self.deed, deed)),
             StaffAct::ReadLog(part) => ("readLog", uid(&self.log_part, part)),
+            StaffAct::Approve(approval) => {
+                let digest = hex(approval.digest);
+                pairs.push(("person", name(&self.person, approval.person.as_str())));
+                pairs.push(("deed", name(&self.deed, approval.deed)));
+                pairs.push(("digest", text(&digest)));
+                let proposal = self.proposal(approval.proposed)?;
+                let resource = proposal.uid();
+                known.push(proposal);
+                ("approve", resource)
+            }
         };
-        let client = self.client_entity(caller, is_suspended)?;
-        let pairs = vec![("now", long(now_ms))];
         Ok(Question {
             request: self.request(client.uid(), action, resource, pairs, schema)?,
-            entities: entities([client], schema)?,
+            entities: entities(known, schema)?,
         })
+    }
+
+    fn proposal(&self, proposed: &Proposed) -> Result<Entity, Malformed> {
+        let digest = hex(&proposed.digest);
+        entity(
+            uid(&self.proposal, &digest),
+            [
+                ("deed", name(&self.deed, &proposed.act)),
+                ("person", name(&self.person, proposed.person.as_str())),
+                ("digest", text(&digest)),
+                ("proposerSuspended", truth(proposed.proposer_suspended)),
+                ("expires", long(proposed.expires_ms)),
+            ],
+        )
     }
 
     fn request(

@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::words::{Category, Label, NhsNumber, Ods, Purpose, RecordId, RelationKind, Role};
+use crate::words::{
+    Category, Label, NhsNumber, Ods, PersonId, Purpose, RecordId, RelationKind, Role,
+};
 
 /// A fact is known, or it is unknown for a reason. There is no default and no way from `Option`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,4 +221,41 @@ pub struct AdminFacts {
     pub now_ms: u64,
     /// Whether the client is suspended.
     pub suspended: Fact<bool>,
+}
+
+/// What a proposal looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposalFacts {
+    /// How the administrator stands.
+    pub administrator: AdminFacts,
+    /// Who that is, as a human being.
+    pub person: Fact<PersonId>,
+}
+
+/// What an approval looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalFacts {
+    /// How whoever approves stands.
+    pub administrator: AdminFacts,
+    /// Who that is, as a human being.
+    pub person: Fact<PersonId>,
+    /// The proposal that has this digest; `Unknown(NeverTold)` when none stands.
+    pub proposal: Fact<Proposed>,
+}
+
+/// A proposal that stands, as it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Which act.
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// The digest of all of it.
+    pub digest: [u8; 32],
+    /// Who proposed it, as a human being.
+    pub person: PersonId,
+    /// Whether the client that proposed it still stands, unsuspended.
+    pub proposer_suspended: bool,
+    /// From when on it can no longer be approved.
+    pub expires_ms: u64,
 }

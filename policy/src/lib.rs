@@ -34,20 +34,21 @@ pub mod verdict;
 pub mod words;
 
 pub use ask::{
-    Act, AdminAct, Ask, ChangeFacts, Deposit, IssueToken, Read, ReadLog, Selection, TOKEN_LIFE_MS,
-    Withdraw,
+    Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, Propose, Read, ReadLog,
+    Selection, TOKEN_LIFE_MS, Withdraw,
 };
 pub use caller::{Caller, RecordScope, RelationClaim, Scope, Token};
 pub use decide::decide;
 pub use facts::{
-    AdminFacts, Agreement, DepositFacts, Fact, FactsFacts, Holder, PatientFacts, PatientStanding,
-    PractitionerFacts, RecordFacts, Relationship, Standing, Strength, TokenFacts, Why,
+    AdminFacts, Agreement, ApprovalFacts, DepositFacts, Fact, FactsFacts, Holder, PatientFacts,
+    PatientStanding, PractitionerFacts, ProposalFacts, Proposed, RecordFacts, Relationship,
+    Standing, Strength, TokenFacts, Why,
 };
 pub use rules::{LoadError, Rules};
 pub use verdict::{Account, Decision, Grant, Outcome, Page, Permitted, Reason, Refusal, Verdict};
 pub use words::{
-    Category, ClientId, ClientRole, Label, NhsNumber, Ods, PractitionerId, Purpose, RecordId,
-    RelationKind, Role, WordError,
+    Category, ClientId, ClientRole, Label, NhsNumber, Ods, PersonId, PractitionerId, Purpose,
+    RecordId, RelationKind, Role, WordError,
 };
 
 #[cfg(test)]

@@ -406,6 +406,12 @@ identifier! {
     |b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'`' | b'\\')
 }
 
+identifier! {
+    /// One human being, whatever certificates they hold. Lower case only, so that nobody is two by spelling.
+    PersonId, "person", (1..=64), "1 to 64 of a-z 0-9 . _ - @",
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'@')
+}
+
 /// A record's identifier: 128 random bits, written as 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub [u8; 16]);
@@ -531,6 +537,8 @@ mod tests {
         }
         assert!(ClientId::try_from("RJ1.epr_2-x").is_ok());
         assert!(ClientId::try_from("RJ1/epr").is_err());
+        assert!(PersonId::try_from("sam.reed@x26").is_ok());
+        assert!(PersonId::try_from("Sam.Reed").is_err());
         assert!(PractitionerId::try_from("https://x/1|2").is_ok());
         for wrong in ["a b", "a\"b", "", "a\u{7f}", "é"] {
             assert!(PractitionerId::try_from(wrong).is_err(), "{wrong:?}");

@@ -24,6 +24,8 @@ pub struct Member {
     pub role: &'static str,
     /// OAuth client id.
     pub client_id: &'static str,
+    /// Who holds it, where one human being does.
+    pub person: Option<&'static str>,
 }
 
 impl Member {
@@ -45,6 +47,15 @@ const fn member(
         ods,
         role,
         client_id,
+        person: None,
+    }
+}
+
+/// A client that one human being holds, at the gateway's operator.
+const fn staff(name: &'static str, role: &'static str, person: &'static str) -> Member {
+    Member {
+        person: Some(person),
+        ..member(name, OPERATOR_ODS, role, name)
     }
 }
 
@@ -66,15 +77,10 @@ pub const MEMBERS: &[Member] = &[
     member("hospital-a", HOSPITAL_A, "hospital", HOSPITAL_A),
     member("hospital-b", HOSPITAL_B, "hospital", HOSPITAL_B),
     member("research-c", RESEARCH_C, "research", RESEARCH_C),
-    member("admin-1", OPERATOR_ODS, "admin", "admin-1"),
-    member("admin-2", OPERATOR_ODS, "admin", "admin-2"),
-    member("auditor", OPERATOR_ODS, "auditor", "auditor"),
-    member(
-        "privacy-officer",
-        OPERATOR_ODS,
-        "privacy-officer",
-        "privacy-officer",
-    ),
+    staff("admin-1", "admin", "ines.roth"),
+    staff("admin-2", "admin", "tom.vale"),
+    staff("auditor", "auditor", "ada.finch"),
+    staff("privacy-officer", "privacy-officer", "noor.aziz"),
     member(
         "patient-portal",
         OPERATOR_ODS,
@@ -362,5 +368,7 @@ fn client(dir: &Path, member: &Member) -> Result<Client, WorldError> {
         sign_key: serde_json::from_str(&sign.signer().jwk_public()).ok(),
         open_key: open,
         suspended: false,
+        person: member.person.map(str::to_owned),
+        stopped: Vec::new(),
     })
 }

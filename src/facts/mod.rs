@@ -6,6 +6,8 @@
 //! ledger says which of the two a crash left behind. Nothing is decided here.
 
 mod anchor;
+mod deed;
+mod proposal;
 mod register;
 mod statement;
 
@@ -20,6 +22,9 @@ use policy::words::{ClientId, NhsNumber, Ods, PractitionerId, Purpose};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use anchor::{Anchor, AnchorError};
+pub(crate) use deed::unfit;
+pub use deed::{Deed, Unfit};
+pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
 pub use register::{Register, Registered};
 pub use statement::{
     Acceptance, AgreementRow, Client, OPERATOR, Objection, Organisation, Practitioner,
@@ -27,7 +32,7 @@ pub use statement::{
 };
 pub(crate) use statement::{category, fixed, number, ods, relation};
 
-use crate::store::{Expect, Row, Store, StoreError, Table, Write, WriteSet};
+use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Write, WriteSet};
 use statement::{Kind, prefix};
 
 /// How rows are closed, opened and marked; the vault lends it, so that no key is seen here.
@@ -295,6 +300,10 @@ impl Facts {
                 Change::Remove(_) => None,
             };
             if let Some(value) = &value {
+                // Why before anything is recorded: what the ledger holds must be applied.
+                if value.len() > VALUE_BYTES_MAX {
+                    return Err(StatementError::too_long().into());
+                }
                 anchor.add(&self.seals.mark(&key, value));
             }
             writes.push(fact(key, value));

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use policy::facts::{Fact, PractitionerFacts, Why};
-use policy::words::{ClientId, ClientRole, Ods, PractitionerId};
+use policy::facts::{Fact, PractitionerFacts, Proposed, Why};
+use policy::words::{ClientId, ClientRole, Ods, PersonId, PractitionerId};
 
+use super::proposal::Proposal;
 use super::statement::{
     Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
 };
@@ -18,6 +19,7 @@ pub struct Register {
     clients: BTreeMap<String, Arc<Registered>>,
     certificates: HashMap<[u8; 32], Arc<Registered>>,
     practitioners: BTreeMap<(String, String), Practitioner>,
+    proposals: BTreeMap<String, Proposal>,
 }
 
 /// A client as the directory knows it, parsed.
@@ -30,6 +32,11 @@ pub struct Registered {
     /// ODS codes it acts for; the first is its own.
     pub organisations: Vec<Ods>,
     certificates: Vec<[u8; 32]>,
+    stopped: Vec<[u8; 32]>,
+}
+
+fn prints(texts: &[String]) -> Option<Vec<[u8; 32]>> {
+    texts.iter().map(|print| thumbprint(print)).collect()
 }
 
 impl Registered {
@@ -43,11 +50,8 @@ impl Registered {
                 .map(|code| ods(code))
                 .collect::<Result<_, _>>()
                 .ok()?,
-            certificates: row
-                .certificates
-                .iter()
-                .map(|print| thumbprint(print))
-                .collect::<Option<_>>()?,
+            certificates: prints(&row.certificates)?,
+            stopped: prints(&row.stopped)?,
             row: row.clone(),
         })
     }
@@ -56,6 +60,26 @@ impl Registered {
     #[must_use]
     pub const fn suspended(&self) -> bool {
         self.row.suspended
+    }
+
+    /// Whether this one of its certificates is stopped.
+    #[must_use]
+    pub fn stopped(&self, print: &[u8; 32]) -> bool {
+        self.stopped.contains(print)
+    }
+
+    /// Who holds it, as a human being.
+    #[must_use]
+    pub fn person(&self) -> Fact<PersonId> {
+        match self.row.person.as_deref().map(PersonId::try_from) {
+            Some(Ok(person)) => Fact::Known(person),
+            Some(Err(_)) => Fact::Unknown(Why::Store),
+            None => Fact::Unknown(Why::NeverTold),
+        }
+    }
+
+    pub(super) const fn row(&self) -> &Client {
+        &self.row
     }
 
     /// Display name.
@@ -98,6 +122,7 @@ impl Register {
                     self.clients.insert(row.id.clone(), client);
                 }
             }
+            Statement::Proposal(row) => drop(self.proposals.insert(row.name(), row.clone())),
             Statement::Registration(_)
             | Statement::Agreement(_)
             | Statement::Objection(_)
@@ -116,6 +141,7 @@ impl Register {
                 );
             }
             Statement::Client(row) => self.forget(&row.id),
+            Statement::Proposal(row) => drop(self.proposals.remove(&row.name())),
             Statement::Registration(_)
             | Statement::Agreement(_)
             | Statement::Objection(_)
@@ -154,6 +180,72 @@ impl Register {
     #[must_use]
     pub fn organisation(&self, code: &Ods) -> Option<&Organisation> {
         self.organisations.get(code.as_str())
+    }
+
+    /// Whether this client and its own organisation stand in the directory, unsuspended.
+    fn stands(&self, client: &Registered) -> bool {
+        let own = client.organisations.first();
+        let own = own.and_then(|code| self.organisation(code));
+        !client.suspended() && own.is_some_and(|own| !own.suspended)
+    }
+
+    /// Which kind of client this gateway lacks that none may go without: an administrator, or a privacy officer.
+    #[must_use]
+    pub fn missing(&self) -> Option<ClientRole> {
+        let lacks = |role: &ClientRole| {
+            let mut clients = self.clients.values();
+            !clients.any(|client| client.role == *role && self.stands(client))
+        };
+        [ClientRole::Admin, ClientRole::PrivacyOfficer]
+            .into_iter()
+            .find(lacks)
+    }
+
+    /// The proposals that wait, and can still be approved.
+    pub fn proposals(&self, now_ms: u64) -> impl Iterator<Item = &Proposal> {
+        self.proposals
+            .values()
+            .filter(move |it| now_ms < it.expires_ms)
+    }
+
+    /// The proposals whose time is over.
+    pub fn expired(&self, now_ms: u64) -> impl Iterator<Item = &Proposal> {
+        self.proposals
+            .values()
+            .filter(move |it| now_ms >= it.expires_ms)
+    }
+
+    /// The proposal of this name, expired or not.
+    #[must_use]
+    pub fn proposal(&self, name: &str) -> Option<&Proposal> {
+        self.proposals.get(name)
+    }
+
+    /// A proposal as the policy reads it: whoever proposed it must still stand, as the same human being.
+    #[must_use]
+    pub fn proposed(&self, name: &str) -> Fact<Proposed> {
+        let Some(proposal) = self.proposal(name) else {
+            return Fact::Unknown(Why::NeverTold);
+        };
+        let proposer = self.clients.get(&proposal.client);
+        let stands = proposer.is_some_and(|it| {
+            self.stands(it)
+                && it.role == ClientRole::Admin
+                && it.row.person.as_deref() == Some(proposal.person.as_str())
+        });
+        proposal
+            .proposed(!stands)
+            .map_or(Fact::Unknown(Why::Store), Fact::Known)
+    }
+
+    /// The statement about this person at this organisation.
+    pub(super) fn practitioner_stated(
+        &self,
+        organisation: &Ods,
+        id: &PractitionerId,
+    ) -> Option<&Practitioner> {
+        let key = (organisation.as_str().to_owned(), id.as_str().to_owned());
+        self.practitioners.get(&key)
     }
 
     /// What is known of this person at this organisation.

@@ -5,9 +5,16 @@
 use std::collections::BTreeSet;
 
 use policy::facts::{Agreement, Relationship, Strength};
-use policy::words::{Category, ClientRole, Label, NhsNumber, Ods, Purpose, RelationKind, Role};
+use policy::words::{
+    Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, RelationKind, Role,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::proposal::Proposal;
+
+/// Certificates of one client: a row of the store is small.
+const CERTIFICATES_MAX: usize = 16;
 
 /// Who states the directory: the operator, by two people.
 pub const OPERATOR: &str = "gateway";
@@ -48,6 +55,12 @@ pub struct Client {
     /// A suspended client is refused at its next request.
     #[serde(default)]
     pub suspended: bool,
+    /// Who holds it, as a human being: what takes two people takes two of these. An administrator's client names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Those of its certificates that are stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<String>,
 }
 
 /// A person on whose behalf a hospital asks. The role comes from here, never from a request.
@@ -167,6 +180,7 @@ pub enum Statement {
     Objection(Objection),
     Relationship(RelationshipRow),
     Acceptance(Acceptance),
+    Proposal(Proposal),
 }
 
 /// A statement that does not parse; the words name the member and the rule.
@@ -179,7 +193,14 @@ pub struct StatementError {
     pub rule: &'static str,
 }
 
-const fn wrong(member: &'static str, rule: &'static str) -> StatementError {
+impl StatementError {
+    /// A row of the store is small.
+    pub(super) const fn too_long() -> Self {
+        wrong("statement", "is longer than a row of the store, 4096 bytes")
+    }
+}
+
+pub(super) const fn wrong(member: &'static str, rule: &'static str) -> StatementError {
     StatementError { member, rule }
 }
 
@@ -195,6 +216,7 @@ pub(super) enum Kind {
     Objection = b'O',
     Relationship = b'L',
     Acceptance = b'C',
+    Proposal = b'P',
 }
 
 /// Eight bytes for a code of at most eight characters; longer codes are refused at parsing.
@@ -226,7 +248,9 @@ impl Statement {
     #[must_use]
     pub fn owner(&self) -> &str {
         match self {
-            Self::Organisation(_) | Self::Client(_) | Self::Practitioner(_) => OPERATOR,
+            Self::Organisation(_) | Self::Client(_) | Self::Practitioner(_) | Self::Proposal(_) => {
+                OPERATOR
+            }
             Self::Registration(row) => &row.practice,
             Self::Agreement(row) => &row.practice,
             Self::Objection(row) => &row.practice,
@@ -282,6 +306,7 @@ impl Statement {
                 Kind::Acceptance,
                 &[&fixed(&row.practice), &tags.tag("client", &row.client)],
             ),
+            Self::Proposal(row) => prefix(Kind::Proposal, &[&tags.tag("proposal", &row.name())]),
         }
     }
 
@@ -323,6 +348,7 @@ impl Statement {
                 ods(&row.practice)?;
                 client_id(&row.client).map(drop)
             }
+            Self::Proposal(row) => row.check(),
         }
     }
 }
@@ -330,14 +356,27 @@ impl Statement {
 impl Client {
     fn check(&self) -> Result<(), StatementError> {
         client_id(&self.id)?;
-        client_role(&self.role)?;
+        let role = client_role(&self.role)?;
+        match &self.person {
+            Some(name) => drop(person(name)?),
+            None if role == ClientRole::Admin => {
+                return Err(wrong(
+                    "person",
+                    "must say who holds an administrator's client",
+                ));
+            }
+            None => {}
+        }
         if self.organisations.is_empty() {
             return Err(wrong("organisations", "must name at least one ODS code"));
         }
         for code in &self.organisations {
             ods(code)?;
         }
-        for print in &self.certificates {
+        if self.certificates.len() > CERTIFICATES_MAX {
+            return Err(wrong("certificates", "must be at most 16"));
+        }
+        for print in self.certificates.iter().chain(&self.stopped) {
             thumbprint(print).ok_or(wrong(
                 "certificates",
                 "must be SHA-256 thumbprints in lower-case hex",
@@ -455,6 +494,10 @@ pub(crate) fn number(text: &str) -> Result<NhsNumber, StatementError> {
 pub(crate) fn client_id(text: &str) -> Result<policy::words::ClientId, StatementError> {
     policy::words::ClientId::try_from(text)
         .map_err(|_| wrong("client", "must be 1 to 64 letters, digits, . _ -"))
+}
+
+pub(super) fn person(text: &str) -> Result<PersonId, StatementError> {
+    PersonId::try_from(text).map_err(|_| wrong("person", "must be 1 to 64 of a-z 0-9 . _ - @"))
 }
 
 pub(crate) fn client_role(code: &str) -> Result<ClientRole, StatementError> {

@@ -5,12 +5,14 @@
 //! was recorded is an entry for an act that may not have been completed. The ledger may over-report, never
 //! under-report.
 //!
-//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`,
-//! what has to be told in `alarm`.
+//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`, to
+//! its directory in `directory`; what takes two people in `two`, what has to be told in `alarm`.
 
 mod alarm;
+mod directory;
 mod own;
 mod practice;
+mod two;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,9 +23,11 @@ use policy::{
     Scope, Standing, TokenFacts, Verdict, Why,
 };
 
+pub use directory::{Outcome, Wish};
+
 use crate::alerts::Post;
 use crate::clock::Clock;
-use crate::facts::{Facts, FactsError, Question};
+use crate::facts::{Facts, FactsError, Question, Unfit};
 use crate::ledger::{Extra, Ledger, Receipt, RecordError, Recorded};
 use crate::store::{Embedded, StoreError};
 use crate::token::{Assertion, Issued, Tokens};
@@ -61,6 +65,9 @@ pub enum Fault {
     /// A rotation stopped.
     #[error("rotation: {0}")]
     Rotation(#[from] RotationError),
+    /// An administrator's act does not fit the gateway as it stands. Theirs to mend, not ours.
+    #[error("{0}")]
+    Unfit(#[from] Unfit),
     /// Something that cannot be: refuse rather than guess.
     #[error("{0}")]
     Bug(&'static str),

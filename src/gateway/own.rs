@@ -20,6 +20,7 @@ impl Gateway {
         let act = AdminAct {
             act: "kek.rotate".to_owned(),
             object: practice.as_str().to_owned(),
+            why: String::new(),
         };
         let facts = self.of_client(&caller, now_ms);
         match policy::decide(&self.rules, Ask::new(caller, act), &facts) {
@@ -82,6 +83,7 @@ impl Gateway {
         let act = AdminAct {
             act: "status.read".to_owned(),
             object: practice.as_str().to_owned(),
+            why: String::new(),
         };
         let facts = self.of_client(&caller, self.clock.now_ms());
         match policy::decide(&self.rules, Ask::new(caller, act), &facts) {

@@ -200,7 +200,7 @@ impl Gateway {
     }
 
     /// What an entry says of the store before it is changed: the last commit (`st`), and the facts as they will be.
-    fn anchor(&self, prepared: Option<&Prepared>) -> Extra {
+    pub(super) fn anchor(&self, prepared: Option<&Prepared>) -> Extra {
         let mut members = vec![("st", self.store.seq().0.into())];
         members.extend(prepared.map(|prepared| {
             let (owner, anchor) = prepared.anchor();

@@ -127,7 +127,8 @@ impl Problem {
 
 /// The token endpoint speaks RFC 6749 §5.2 and its extensions only; what FHIR calls otherwise is a bad request.
 fn oauth_code(code: &'static str) -> &'static str {
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 7] = [
+        "conflict",
         "invalid_client",
         "invalid_authorization_details",
         "unsupported_grant_type",
@@ -176,13 +177,20 @@ impl From<Fault> for Problem {
                 let text = "practice: this gateway holds no key of a practice with that code";
                 Self::malformed(StatusCode::NOT_FOUND, "not-found", text)
             }
+            Fault::Facts(FactsError::Statement(error)) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::malformed(status, "invalid_request", error.to_string())
+            }
             Fault::Facts(FactsError::Broken(_)) => {
                 tracing::error!(%fault, "facts");
                 Self::Unavailable("the practice's facts do not match the ledger; nothing was done")
             }
+            Fault::Unfit(unfit) => {
+                Self::malformed(StatusCode::CONFLICT, "conflict", unfit.to_string())
+            }
             Fault::Vault(_)
             | Fault::Filing(FilingError::Vault(_))
-            | Fault::Facts(FactsError::Statement(_) | FactsError::Owner(_))
+            | Fault::Facts(FactsError::Owner(_))
             | Fault::Rotation(RotationError::Vault(_) | RotationError::Keyring(_))
             | Fault::Bug(_) => {
                 tracing::error!(%fault, "fault");

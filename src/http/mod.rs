@@ -65,6 +65,10 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/log/tile/{*path}"),
     ("GET", "/admin/keys/{practice}"),
     ("POST", "/admin/keys/{practice}/rotate"),
+    ("POST", "/admin/acts"),
+    ("GET", "/admin/proposals"),
+    ("POST", "/admin/proposals/{digest}/approve"),
+    ("POST", "/admin/proposals/{digest}/withdraw"),
 ];
 
 /// The routes.
@@ -91,6 +95,10 @@ pub fn router(app: Shared) -> Router {
         .route("/log/tile/{*path}", get(log::tile))
         .route("/admin/keys/{practice}", get(admin::versions))
         .route("/admin/keys/{practice}/rotate", post(admin::rotate))
+        .route("/admin/acts", post(admin::act))
+        .route("/admin/proposals", get(admin::proposals))
+        .route("/admin/proposals/{digest}/approve", post(admin::approve))
+        .route("/admin/proposals/{digest}/withdraw", post(admin::withdraw))
         .fallback(nothing)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::FORM_BYTES))

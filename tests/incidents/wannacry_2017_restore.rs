@@ -108,6 +108,8 @@ fn row(dir: &std::path::Path, name: &str, suspended: bool) -> Statement {
         sign_key: serde_json::from_str(&sign.signer().jwk_public()).ok(),
         open_key: open.and_then(|text| serde_json::from_str(&text).ok()),
         suspended,
+        person: member.person.map(str::to_owned),
+        stopped: Vec::new(),
     })
 }
 

@@ -1,0 +1,143 @@
+//! Changes of the directory while the gateway serves: asked, decided, recorded with the facts as they will be, then
+//! applied. They act at the next request, on open connections too: who is asking is looked up for each request.
+
+use std::sync::Arc;
+
+use policy::{Act, AdminAct, Ask, Caller, Decision, Fact, Refusal};
+use serde_json::{Value, json};
+
+use super::{Answer, Fault, Gateway};
+use crate::facts::{Deed, OPERATOR, Proposal, Register, Unfit, unfit};
+use crate::ledger::{Event, Extra};
+
+/// What an administrator wants done.
+pub struct Wish {
+    /// Which act, of `AdminAct::ACTS`.
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// Why, in the administrator's words.
+    pub why: String,
+    /// What the act needs to know beside; null where it needs nothing.
+    pub payload: Value,
+}
+
+/// What came of a wish.
+pub enum Outcome {
+    /// It is done.
+    Done(Value),
+    /// It takes two people, and now waits for the second.
+    Proposed(Proposal),
+}
+
+impl Gateway {
+    /// Does what one administrator may do alone, and proposes what takes two.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`] where it does not fit the directory; or a fault of ours.
+    pub async fn administer(&self, caller: Caller, wish: Wish) -> Result<Answer<Outcome>, Fault> {
+        if AdminAct::takes_two(&wish.act) {
+            return Ok(match self.propose(caller, wish).await? {
+                Answer::Refused(receipt) => Answer::Refused(receipt),
+                Answer::Done(proposal, receipt) => {
+                    Answer::Done(Outcome::Proposed(proposal), receipt)
+                }
+            });
+        }
+        Ok(match self.administer_alone(caller, wish).await? {
+            Answer::Refused(receipt) => Answer::Refused(receipt),
+            Answer::Done(value, receipt) => Answer::Done(Outcome::Done(value), receipt),
+        })
+    }
+
+    async fn administer_alone(&self, caller: Caller, wish: Wish) -> Result<Answer<Value>, Fault> {
+        let now_ms = self.clock.now_ms();
+        let facts = self.of_client(&caller, now_ms);
+        let act = AdminAct {
+            act: wish.act,
+            object: wish.object,
+            why: wish.why,
+        };
+        // Why before the decision: what is read of the directory must still hold when it is changed.
+        let turn = self.facts.turn().await;
+        match policy::decide(&self.rules, Ask::new(caller, act), &facts) {
+            Decision::Refuse(refusal) => self.refused(refusal).await,
+            Decision::Permit(grant) => {
+                let register = self.directory()?;
+                let act = grant.act().act.clone();
+                let changes = match act.as_str() {
+                    act if Register::knows(act) => {
+                        register.changes(&Deed::alone(&grant, &wish.payload))
+                    }
+                    _ => Err(unfit("act", "is not offered by this gateway")),
+                };
+                let changes = self.or_noted(grant.caller(), &act, changes).await?;
+                self.provide(&act, &grant.act().object, &wish.payload, now_ms)?;
+                let prepared = self.facts.prepare(turn, OPERATOR, changes).await?;
+                self.facts.pend(&prepared).await?;
+                let recorded = self
+                    .record(grant, None, self.anchor(Some(&prepared)))
+                    .await?;
+                let (_grant, receipt) = recorded.into_parts();
+                self.facts.apply(prepared, Vec::new()).await?;
+                Ok(Answer::Done(json!({}), receipt))
+            }
+        }
+    }
+
+    /// A new practice gets its own KEK before it stands in the directory: without one nothing could be filed, and
+    /// one that a crash leaves behind has nothing under it.
+    fn provide(&self, act: &str, object: &str, payload: &Value, now_ms: u64) -> Result<(), Fault> {
+        let role = payload.get("role").and_then(Value::as_str);
+        if act == "organisation.register" && role == Some("practice") {
+            self.vault.provide(object, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// The directory, for an administrator.
+    pub(super) fn directory(&self) -> Result<Arc<Register>, Fault> {
+        match self.facts.register() {
+            Fact::Known(register) => Ok(register),
+            Fact::Unknown(_) => Err(Fault::Bug("the directory became unknown")),
+        }
+    }
+
+    /// Whether this caller may look at the gateway's own state; the looking is an entry.
+    pub(super) async fn look_at(&self, caller: Caller, what: &str) -> Result<Answer<()>, Fault> {
+        let facts = self.of_client(&caller, self.clock.now_ms());
+        let (act, object) = ("status.read".to_owned(), what.to_owned());
+        let why = String::new();
+        let ask = Ask::new(caller, AdminAct { act, object, why });
+        match policy::decide(&self.rules, ask, &facts) {
+            Decision::Refuse(refusal) => self.refused(refusal).await,
+            Decision::Permit(grant) => {
+                let recorded = self.record(grant, None, Extra::default()).await?;
+                let (_grant, receipt) = recorded.into_parts();
+                Ok(Answer::Done((), receipt))
+            }
+        }
+    }
+
+    pub(super) async fn refused<A: Act, T>(&self, refusal: Refusal<A>) -> Result<Answer<T>, Fault> {
+        let receipt = self.refuse(refusal, None, Extra::default()).await?;
+        Ok(Answer::Refused(receipt))
+    }
+
+    /// What was permitted but does not fit is an entry too: an administrator who tries leaves a trace.
+    pub(super) async fn or_noted<T>(
+        &self,
+        caller: &Caller,
+        act: &str,
+        checked: Result<T, Unfit>,
+    ) -> Result<T, Fault> {
+        if let Err(unfit) = &checked {
+            let event = Event::new("admin.unfit")
+                .with("client", caller.client().as_str())
+                .with("act", act)
+                .with("member", unfit.member);
+            self.ledger.note(event).await?;
+        }
+        Ok(checked?)
+    }
+}
