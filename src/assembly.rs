@@ -65,6 +65,17 @@ pub enum AssemblyError {
         /// Latest commit that an entry of the ledger names.
         named: u64,
     },
+    /// The keyring is older than the ledger: it was put back from a copy.
+    #[error(
+        "the keyring stands at epoch {have}, but the ledger names epoch {named}: it was put back from an older copy, \
+         and keys that were made since are missing, keys that were destroyed are back; put the newer one back"
+    )]
+    KeyringBehind {
+        /// Epoch of the keyring.
+        have: u64,
+        /// Latest epoch that an entry of the ledger names.
+        named: u64,
+    },
     /// The store does not open.
     #[error("the store: {0}")]
     Store(#[from] crate::store::OpenError),
@@ -149,6 +160,7 @@ struct Replay {
     used: Vec<(String, u64)>,
     revoked: Vec<(String, u64)>,
     store_seq: u64,
+    keyring_epoch: u64,
 }
 
 /// Opens a gateway that exists. Re-verifies the whole ledger, and holds the facts against it.
@@ -194,6 +206,10 @@ pub async fn open(
         },
     )?;
     let begun = board.begin();
+    let (have, named) = (room.epoch(), replay.keyring_epoch);
+    if have < named {
+        return Err(AssemblyError::KeyringBehind { have, named });
+    }
     let embedded = Arc::new(Embedded::open(
         &config.store(),
         room.macs(),
@@ -222,7 +238,11 @@ pub async fn open(
         .iter()
         .for_each(|(jti, ts_ms)| tokens.revoke(jti, ts_ms + 1000 * ASSERTION_SECONDS, 0));
     ledger
-        .note(Event::new("gateway.start").with("policy", rules.digest()))
+        .note(
+            Event::new("gateway.start")
+                .with("policy", rules.digest())
+                .with("kr", vault.keyring_epoch()),
+        )
         .await?;
     for event in begun {
         ledger.note(event).await?;
@@ -284,6 +304,12 @@ impl Replay {
             if let Some((owner, anchor)) = anchor {
                 self.anchors.insert(owner, anchor);
             }
+        }
+        if leaf.mentions("kr") {
+            let named = leaf
+                .members()
+                .and_then(|members| members.get("kr")?.as_u64());
+            self.keyring_epoch = self.keyring_epoch.max(named.unwrap_or(0));
         }
         if leaf.mentions("st") {
             let named = leaf

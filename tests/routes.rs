@@ -136,16 +136,35 @@ const TABLE: &[Row] = &[
         "/log/tile/entries/000.p/1",
         Wants::Auditor,
     ),
+    row("GET", "/admin/keys", "/admin/keys", Wants::Admin),
     row(
         "GET",
-        "/admin/keys/{practice}",
+        "/admin/keys/{key}",
         "/admin/keys/A81001",
         Wants::Admin,
     ),
     row(
         "POST",
-        "/admin/keys/{practice}/rotate",
+        "/admin/keys/{key}/rotate",
         "/admin/keys/A81001/rotate",
+        Wants::Admin,
+    ),
+    row(
+        "POST",
+        "/admin/keys/{key}/announce",
+        "/admin/keys/token-signing/announce",
+        Wants::Admin,
+    ),
+    row(
+        "POST",
+        "/admin/keys/{key}/activate",
+        "/admin/keys/token-signing/activate",
+        Wants::Admin,
+    ),
+    row(
+        "POST",
+        "/admin/keys/{key}/retire",
+        "/admin/keys/A81001/retire",
         Wants::Admin,
     ),
     row("POST", "/admin/acts", "/admin/acts", Wants::Admin),
@@ -187,6 +206,7 @@ fn body_of(row: &Row) -> String {
     match row.route {
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
+        ("POST", "/admin/keys/{key}/retire") => json!({ "version": 1 }).to_string(),
         ("POST", "/admin/acts") => {
             let payload = json!({ "name": "Dr Routes", "role": "doctor" });
             let (act, object) = ("practitioner.register", "RJ1/dr-routes");
@@ -372,11 +392,10 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                 }
                 Wants::Assertion => {}
                 Wants::Admin if member.role == "admin" => {
-                    assert!(
-                        play(row, &party, None).await.status.is_success(),
-                        "{:?}",
-                        row.route
-                    );
+                    let status = play(row, &party, None).await.status;
+                    // Why a conflict too: the other admin did it already; it says so only to those who are let in.
+                    let is_in = status.is_success() || status == StatusCode::CONFLICT;
+                    assert!(is_in, "{:?}: {status}", row.route);
                 }
                 Wants::Auditor if ["auditor", "privacy-officer"].contains(&member.role) => {
                     assert_eq!(

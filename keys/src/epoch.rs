@@ -9,6 +9,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::context::Context;
 use crate::family::Families;
@@ -48,6 +49,7 @@ pub enum LoadError {
 /// The folder, held against a second process for as long as this lives.
 pub(crate) struct Folder {
     path: PathBuf,
+    is_stopped: AtomicBool,
     _lock: File,
 }
 
@@ -73,11 +75,21 @@ impl Folder {
         match lock.try_lock() {
             Ok(()) => Ok(Folder {
                 path: path.to_owned(),
+                is_stopped: AtomicBool::new(false),
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(LoadError::InUse),
             Err(TryLockError::Error(error)) => Err(LoadError::Io(error)),
         }
+    }
+
+    /// Whether it is unknown what the disk holds, because a write has not ended well or has not ended yet.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stop(&self, stop: bool) {
+        self.is_stopped.store(stop, Ordering::Release);
     }
 
     /// The newest epoch's number, if there is one.

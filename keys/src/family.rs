@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -42,9 +43,13 @@ pub enum Family {
 /// Whether a key may make, may only read, or is no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
+    /// A signing key whose public half is published; it signs nothing yet.
+    Announced,
     /// Seals, signs, opens.
     Active,
-    /// Opens; of a signing key only the public half is left.
+    /// Only opens, and something may still stand under it.
+    Retiring,
+    /// Only opens, and nothing stands under it; of a signing key only the public half is left.
     Retired,
     /// Gone; the number stays taken.
     Destroyed,
@@ -59,6 +64,8 @@ pub struct KeyVersion {
     pub state: KeyState,
     /// When it was made, milliseconds.
     pub created_ms: u64,
+    /// How often it was used since this process opened the keyring.
+    pub uses: u64,
 }
 
 // Why `Arc`: threads that sign and authenticate all day do so without waiting for a change of the keyring.
@@ -78,6 +85,27 @@ pub(crate) struct Held {
     pub(crate) state: KeyState,
     pub(crate) created_ms: u64,
     pub(crate) material: Material,
+    uses: AtomicU64,
+}
+
+impl Held {
+    pub(crate) fn new(state: KeyState, created_ms: u64, material: Material) -> Held {
+        Held {
+            state,
+            created_ms,
+            material,
+            uses: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one use.
+    pub(crate) fn used(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
 }
 
 pub(crate) type Versions = BTreeMap<u32, Held>;
@@ -117,19 +145,53 @@ impl Family {
     }
 }
 
+impl Family {
+    /// Whether its keys sign: then the next one is announced before it does.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        matches!(
+            self,
+            Family::TokenSigning
+                | Family::DepositSigning
+                | Family::TicketSigning
+                | Family::LedgerSigning
+        )
+    }
+}
+
 impl KeyState {
+    /// The word for it, in pages and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyState::Announced => "announced",
+            KeyState::Active => "active",
+            KeyState::Retiring => "retiring",
+            KeyState::Retired => "retired",
+            KeyState::Destroyed => "destroyed",
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             KeyState::Active => 1,
             KeyState::Retired => 2,
             KeyState::Destroyed => 3,
+            KeyState::Announced => 4,
+            KeyState::Retiring => 5,
         }
     }
 
     fn from_code(code: u8) -> Option<KeyState> {
-        [KeyState::Active, KeyState::Retired, KeyState::Destroyed]
-            .into_iter()
-            .find(|state| state.code() == code)
+        [
+            KeyState::Active,
+            KeyState::Retired,
+            KeyState::Destroyed,
+            KeyState::Announced,
+            KeyState::Retiring,
+        ]
+        .into_iter()
+        .find(|state| state.code() == code)
     }
 }
 
@@ -187,20 +249,22 @@ impl Material {
             (Family::Kek(_) | Family::Facts, KeyState::Active) => {
                 Some(Material::Sealing(Key::from_secret(version, secret()?)))
             }
-            (Family::Kek(_) | Family::Facts, KeyState::Retired) => {
+            (Family::Kek(_) | Family::Facts, KeyState::Retiring | KeyState::Retired) => {
                 Some(Material::Opening(Key::from_secret(version, secret()?)))
             }
             (Family::Index | Family::StoreMac, _) => {
                 Some(Material::Mac(Arc::new(MacKey::from_secret(secret()?))))
             }
             (Family::Audit, _) => Some(Material::Audit(AuditKey::from_secret(secret()?))),
-            (Family::LedgerSigning, KeyState::Active) => Some(Material::Noting(Arc::new(
-                NoteSigner::from_secret(secret()?),
-            ))),
+            (Family::LedgerSigning, KeyState::Active | KeyState::Announced) => Some(
+                Material::Noting(Arc::new(NoteSigner::from_secret(secret()?))),
+            ),
             (Family::LedgerSigning, KeyState::Retired) => {
                 Some(Material::NotePublic(bytes.try_into().ok()?))
             }
-            (_, KeyState::Active) => {
+            // Why last: a kind of key in a state that it never has is not a keyring of ours.
+            (Family::Kek(_) | Family::Facts, KeyState::Announced) | (_, KeyState::Retiring) => None,
+            (_, KeyState::Active | KeyState::Announced) => {
                 Some(Material::Signing(Arc::new(Signer::from_secret(secret()?)?)))
             }
             (_, KeyState::Retired) => {
@@ -221,11 +285,22 @@ impl Families {
     }
 
     pub(crate) fn active(&self, family: &Family) -> Option<&Held> {
-        self.0
-            .get(family)?
-            .values()
-            .rev()
-            .find(|held| held.state == KeyState::Active)
+        self.in_state(family, KeyState::Active)
+    }
+
+    pub(crate) fn in_state(&self, family: &Family, state: KeyState) -> Option<&Held> {
+        let versions = self.0.get(family)?;
+        versions.values().rev().find(|held| held.state == state)
+    }
+
+    /// Takes over the counts of use.
+    pub(crate) fn count_on_from(&self, before: &Families) {
+        for (family, versions) in &self.0 {
+            for (version, held) in versions {
+                let uses = before.held(family, *version).map_or(0, Held::uses);
+                held.uses.fetch_add(uses, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Every version: `code u8 ‖ owner (length u16) ‖ version u32 ‖ state u8 ‖ created u64 ‖ material (length u8)`.
@@ -268,14 +343,11 @@ impl Families {
             let [length] = take::<1>(&mut bytes)?;
             let material = take_slice(&mut bytes, length.into())?;
             let material = Material::from_bytes(&family, version, state, material)?;
-            if state == KeyState::Active && families.active(&family).is_some() {
+            let is_one = matches!(state, KeyState::Active | KeyState::Announced);
+            if is_one && families.in_state(&family, state).is_some() {
                 return None;
             }
-            let held = Held {
-                state,
-                created_ms,
-                material,
-            };
+            let held = Held::new(state, created_ms, material);
             if families
                 .0
                 .entry(family)

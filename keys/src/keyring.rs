@@ -1,8 +1,7 @@
 //! The keyring: every long-lived key of the gateway, by family and version.
 //!
 //! Never here: a clock, a way to copy it, or a change in memory that is not on disk first. Owned by one room only.
-//! Keys are added, retired, destroyed while the gateway serves. After a failed write the keyring still opens and
-//! signs, but refuses every change until it is opened again, because only then is it known what the disk holds.
+//! How it changes stands in `keyring/change.rs`; `shared` lends it to many readers at once.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use crate::audit::AuditKey;
 use crate::context::Context;
 use crate::epoch::{Folder, LoadError};
-use crate::family::{Families, Family, Held, KeyState, KeyVersion, Material};
+use crate::family::{Families, Family, KeyState, KeyVersion, Material};
 use crate::jwk::PublicJwk;
 use crate::key::{Active, Key, Opens, wrapped_key};
 use crate::mac::MacKey;
@@ -19,16 +18,15 @@ use crate::root::RootKey;
 use crate::sealed::{Kind, OpenError, Plaintext, Sealed};
 use crate::sign::{NoteSigner, Signer};
 
-/// Longest owner name of a key-encryption key.
-const OWNER_BYTES_MAX: usize = 256;
+mod change;
+pub(crate) use change::{Draft, activating, adding, announcing, destroying, retiring};
 
 /// Every long-lived key of the gateway.
 pub struct Keyring {
-    folder: Folder,
+    folder: Arc<Folder>,
     root: RootKey,
     epoch: u64,
     families: Families,
-    is_stopped: bool,
 }
 
 /// The family has no such key, or none that may still make anything.
@@ -42,9 +40,15 @@ pub enum ChangeError {
     /// The family has no such version.
     #[error("no such key")]
     NoKey,
-    /// The key still seals or signs: retire it first.
-    #[error("the key is still active")]
+    /// The key still seals or signs, or something still depends on it: retire it first.
+    #[error("the key is not retired")]
     StillActive,
+    /// The family's next key is announced already: activate it.
+    #[error("the next key is announced already")]
+    Announced,
+    /// The family has no announced key to activate.
+    #[error("no key is announced")]
+    NotAnnounced,
     /// The owner's name is empty or too long, or there are no numbers left.
     #[error("not a key that can be added")]
     NotAddable,
@@ -71,11 +75,10 @@ impl Keyring {
             .write(&root, epoch, &families)
             .map_err(LoadError::Io)?;
         Ok(Keyring {
-            folder,
+            folder: Arc::new(folder),
             root,
             epoch,
             families,
-            is_stopped: false,
         })
     }
 
@@ -92,11 +95,10 @@ impl Keyring {
         let (root, families) = (root.duplicate(), folder.read(root, epoch)?);
         folder.remove_before(epoch).map_err(LoadError::Io)?;
         Ok(Keyring {
-            folder,
+            folder: Arc::new(folder),
             root,
             epoch,
             families,
-            is_stopped: false,
         })
     }
 
@@ -104,89 +106,6 @@ impl Keyring {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    /// Adds a fresh key as the family's active one; the one before is retired. On disk on return.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn add(&mut self, family: Family, created_ms: u64) -> Result<u32, ChangeError> {
-        let versions = self.add_all(&[family], created_ms)?;
-        versions.first().copied().ok_or(ChangeError::NotAddable)
-    }
-
-    /// Adds one key to each family with a single write; all of them or none.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn add_all(
-        &mut self,
-        families: &[Family],
-        created_ms: u64,
-    ) -> Result<Vec<u32>, ChangeError> {
-        self.change(|all| {
-            families
-                .iter()
-                .map(|family| add(all, family, created_ms))
-                .collect()
-        })
-    }
-
-    /// Takes the right to seal or sign; a signing key keeps its public half only. Asking twice is asking once.
-    ///
-    /// # Errors
-    /// [`ChangeError::NoKey`] for a version that was never there or is destroyed.
-    pub fn retire(&mut self, family: &Family, version: u32) -> Result<(), ChangeError> {
-        match self.state(family, version) {
-            None | Some(KeyState::Destroyed) => Err(ChangeError::NoKey),
-            Some(KeyState::Retired) => Ok(()),
-            Some(KeyState::Active) => self.change(|families| {
-                families
-                    .0
-                    .get_mut(family)
-                    .and_then(|all| all.get_mut(&version))
-                    .map(retire);
-                Ok(())
-            }),
-        }
-    }
-
-    /// Destroys a retired key: gone from memory and from this disk on return. Asking twice is asking once.
-    ///
-    /// The caller has seen to it that nothing is left under this version, and knows when the backups expire.
-    ///
-    /// # Errors
-    /// [`ChangeError::StillActive`] for a key that was not retired first.
-    pub fn destroy(&mut self, family: &Family, version: u32) -> Result<(), ChangeError> {
-        match self.state(family, version) {
-            None => Err(ChangeError::NoKey),
-            Some(KeyState::Active) => Err(ChangeError::StillActive),
-            Some(KeyState::Destroyed) => Ok(()),
-            Some(KeyState::Retired) => self.change(|families| {
-                if let Some(held) = families
-                    .0
-                    .get_mut(family)
-                    .and_then(|all| all.get_mut(&version))
-                {
-                    held.state = KeyState::Destroyed;
-                    held.material = Material::Destroyed;
-                }
-                Ok(())
-            }),
-        }
-    }
-
-    /// Seals the whole keyring under another root key; the file under the old one is gone on return.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn change_root(&mut self, root: &RootKey) -> Result<(), ChangeError> {
-        let before = std::mem::replace(&mut self.root, root.duplicate());
-        let changed = self.change(|_| Ok(()));
-        if changed.is_err() {
-            self.root = before;
-        }
-        changed
     }
 
     /// Every family that has ever had a key.
@@ -203,6 +122,7 @@ impl Keyring {
                 version: *version,
                 state: held.state,
                 created_ms: held.created_ms,
+                uses: held.uses(),
             })
             .collect()
     }
@@ -294,7 +214,7 @@ impl Keyring {
         Ok(signer)
     }
 
-    /// The public halves whose signatures still count: active and retired, the oldest first.
+    /// The public halves whose signatures count: retired, active and announced, the oldest first.
     #[must_use]
     pub fn verifying_keys(&self, family: &Family) -> Vec<PublicJwk> {
         let all = self
@@ -329,6 +249,18 @@ impl Keyring {
             return Err(NoKey);
         };
         Ok(signer)
+    }
+
+    /// The Ed25519 key that signs checkpoints next, while it is announced: it signs beside the active one.
+    #[must_use]
+    pub fn next_note_signer(&self) -> Option<&Arc<NoteSigner>> {
+        let held = self
+            .families
+            .in_state(&Family::LedgerSigning, KeyState::Announced)?;
+        match &held.material {
+            Material::Noting(signer) => Some(signer),
+            _ => None,
+        }
     }
 
     /// The family's active authentication key; who shares it drops it when it is retired.
@@ -382,76 +314,19 @@ impl Keyring {
     }
 
     fn active(&self, family: &Family) -> Result<&Material, NoKey> {
-        self.families
-            .active(family)
-            .map(|held| &held.material)
-            .ok_or(NoKey)
+        let held = self.families.active(family).ok_or(NoKey)?;
+        held.used();
+        Ok(&held.material)
     }
 
     fn opener(&self, family: &Family, sealed: &Sealed) -> Result<&dyn Opens, OpenError> {
-        match self
-            .families
-            .held(family, sealed.key_version())
-            .map(|held| &held.material)
-        {
+        let held = self.families.held(family, sealed.key_version());
+        held.inspect(|held| held.used());
+        match held.map(|held| &held.material) {
             Some(Material::Sealing(key)) => Ok(key),
             Some(Material::Opening(key)) => Ok(key),
             _ => Err(OpenError::UnknownKey),
         }
-    }
-
-    fn state(&self, family: &Family, version: u32) -> Option<KeyState> {
-        self.families.held(family, version).map(|held| held.state)
-    }
-
-    /// Changes a copy, writes it as the next epoch, takes it, then removes the epoch before.
-    fn change<T>(
-        &mut self,
-        change: impl FnOnce(&mut Families) -> Result<T, ChangeError>,
-    ) -> Result<T, ChangeError> {
-        if self.is_stopped {
-            return Err(ChangeError::Stopped);
-        }
-        // Why a round through bytes: it is the only way to copy keys, and it proves that what is written can be read.
-        let mut next = Families::decode(&self.families.encode()).ok_or(ChangeError::Stopped)?;
-        let answer = change(&mut next)?;
-        let epoch = self.epoch.checked_add(1).ok_or(ChangeError::NotAddable)?;
-        // INVARIANT: stopped until both disk steps are done, so that no way out of here leaves it half changed.
-        self.is_stopped = true;
-        self.folder
-            .write(&self.root, epoch, &next)
-            .map_err(ChangeError::Io)?;
-        (self.epoch, self.families) = (epoch, next);
-        self.folder.remove_before(epoch).map_err(ChangeError::Io)?;
-        self.is_stopped = false;
-        Ok(answer)
-    }
-}
-
-fn add(families: &mut Families, family: &Family, created_ms: u64) -> Result<u32, ChangeError> {
-    if matches!(family, Family::Kek(owner) if owner.is_empty() || owner.len() > OWNER_BYTES_MAX) {
-        return Err(ChangeError::NotAddable);
-    }
-    let versions = families.0.entry(family.clone()).or_default();
-    let last = versions.last_key_value().map_or(0, |(version, _)| *version);
-    let version = last.checked_add(1).ok_or(ChangeError::NotAddable)?;
-    versions.values_mut().for_each(retire);
-    let material = Material::fresh(family, version);
-    versions.insert(
-        version,
-        Held {
-            state: KeyState::Active,
-            created_ms,
-            material,
-        },
-    );
-    Ok(version)
-}
-
-fn retire(held: &mut Held) {
-    if held.state == KeyState::Active {
-        held.state = KeyState::Retired;
-        held.material = std::mem::replace(&mut held.material, Material::Destroyed).retired();
     }
 }
 

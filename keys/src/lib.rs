@@ -15,7 +15,8 @@
 //! deposit    who deposited what, under which key, of whom disclosure audit keys to an auditor
 //! open_key   a hospital's own key                         receive    opening tickets, strictly
 //! root       the root key under a passphrase              family     kinds of long-lived keys, and their bytes
-//! epoch      the keyring's files                          keyring    add, retire, destroy, rewrap
+//! epoch      the keyring's files                          keyring    add, announce, activate, retire, destroy, rewrap
+//! shared     a keyring at work: no reader waits for a disk
 //! private_file, process                                   owner-only files; no core dumps
 //! ```
 //!
@@ -64,6 +65,7 @@ mod record;
 mod root;
 mod sealed;
 mod secret;
+mod shared;
 mod sign;
 mod ticket;
 #[cfg(test)]
@@ -89,5 +91,6 @@ pub use record::{OpenRecordError, RECORD_TEXT_BYTES_MAX, open_record};
 pub use root::{PASSPHRASE_BYTES_MIN, RootError, RootKey};
 pub use sealed::{NotSealed, OpenError, Plaintext, Sealed};
 pub use secret::{random, random_array, random_id};
+pub use shared::SharedKeyring;
 pub use sign::{ClientKey, NoteSigner, Signer, VerifyError, verify_ed25519, verify_jws_es256};
 pub use ticket::{TICKET_KEYS_MAX, TicketClaims, TicketError, TicketKey, seal_ticket};

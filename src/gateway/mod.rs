@@ -5,11 +5,12 @@
 //! was recorded is an entry for an act that may not have been completed. The ledger may over-report, never
 //! under-report.
 //!
-//! Here: tokens and releases. What practices do stands in `practice`, what is done to the gateway itself in `own`, to
-//! its directory in `directory`; what takes two people in `two`, what has to be told in `alarm`.
+//! Here: tokens and releases. What practices do stands in `practice`, what is done to keys in `key_acts`, to the gateway
+//! itself in `own`, to its directory in `directory`; what takes two people in `two`, what has to be told in `alarm`.
 
 mod alarm;
 mod directory;
+mod key_acts;
 mod own;
 mod practice;
 mod two;
@@ -32,6 +33,8 @@ use crate::ledger::{Extra, Ledger, Receipt, RecordError, Recorded};
 use crate::store::{Embedded, StoreError};
 use crate::token::{Assertion, Issued, Tokens};
 use crate::vault::{Address, FilingError, Release, RotationError, Vault, VaultError, Wanted};
+
+pub use self::key_acts::KeyDone;
 
 /// Bytes of envelopes in one answer, unless one record alone is larger; the rest is on the next page.
 const PAGE_BYTES: u64 = 24 * 1024 * 1024;

@@ -13,7 +13,7 @@ use crate::gateway::Fault;
 use crate::ledger::{Open, Receipt, RecordError};
 use crate::store::StoreError;
 use crate::token::Issued;
-use crate::vault::{FilingError, Release, RotationError, VaultError};
+use crate::vault::{ChangeError, FilingError, Release, RotationError, VaultError};
 
 /// Carries the receipt, base64url, on every answer that carries a decision.
 pub(super) static RECEIPT: HeaderName = HeaderName::from_static("sallyport-receipt");
@@ -173,8 +173,20 @@ impl From<Fault> for Problem {
                 "business-rule",
                 error.to_string(),
             ),
-            Fault::Rotation(RotationError::Vault(VaultError::NoKey(_))) => {
-                let text = "practice: this gateway holds no key of a practice with that code";
+            Fault::Rotation(RotationError::Keyring(
+                error @ (ChangeError::Announced
+                | ChangeError::NotAnnounced
+                | ChangeError::StillActive),
+            )) => Self::malformed(StatusCode::CONFLICT, "conflict", error.to_string()),
+            Fault::Rotation(RotationError::Keyring(ChangeError::NotAddable)) => {
+                let text = "key: is not of a kind for which this is done";
+                Self::malformed(StatusCode::CONFLICT, "conflict", text)
+            }
+            Fault::Rotation(
+                RotationError::Vault(VaultError::NoKey(_))
+                | RotationError::Keyring(ChangeError::NoKey),
+            ) => {
+                let text = "key: this gateway holds no such key";
                 Self::malformed(StatusCode::NOT_FOUND, "not-found", text)
             }
             Fault::Facts(FactsError::Statement(error)) => {

@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod budget;
 mod fhir;
+mod key_acts;
 pub mod limits;
 mod log;
 mod oauth;
@@ -63,8 +64,12 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/fhir/Patient/{nhs}/$everything"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
-    ("GET", "/admin/keys/{practice}"),
-    ("POST", "/admin/keys/{practice}/rotate"),
+    ("GET", "/admin/keys"),
+    ("GET", "/admin/keys/{key}"),
+    ("POST", "/admin/keys/{key}/rotate"),
+    ("POST", "/admin/keys/{key}/announce"),
+    ("POST", "/admin/keys/{key}/activate"),
+    ("POST", "/admin/keys/{key}/retire"),
     ("POST", "/admin/acts"),
     ("GET", "/admin/proposals"),
     ("POST", "/admin/proposals/{digest}/approve"),
@@ -93,8 +98,12 @@ pub fn router(app: Shared) -> Router {
         .route("/fhir/Patient/{nhs}/%24everything", get(fhir::everything))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
-        .route("/admin/keys/{practice}", get(admin::versions))
-        .route("/admin/keys/{practice}/rotate", post(admin::rotate))
+        .route("/admin/keys", get(key_acts::all))
+        .route("/admin/keys/{key}", get(key_acts::one))
+        .route("/admin/keys/{key}/rotate", post(key_acts::rotate))
+        .route("/admin/keys/{key}/announce", post(key_acts::announce))
+        .route("/admin/keys/{key}/activate", post(key_acts::activate))
+        .route("/admin/keys/{key}/retire", post(key_acts::retire))
         .route("/admin/acts", post(admin::act))
         .route("/admin/proposals", get(admin::proposals))
         .route("/admin/proposals/{digest}/approve", post(admin::approve))

@@ -115,11 +115,32 @@ async fn metrics(State(app): State<Shared>) -> Response {
             "sallyport_alerts_oldest_undelivered_seconds{{target=\"{name}\"}} {age}\n"
         ));
     }
+    text.push_str(&rotations(&app));
     text_response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",
         &text,
     )
+}
+
+/// How far each rotation since the start has come; an owner is a practice's code, never a patient.
+fn rotations(app: &Shared) -> String {
+    let rotations = app.gateway.vault().rotations();
+    let mut text = String::new();
+    for (name, of) in [
+        ("sallyport_rotation_keys_rewrapped", 0),
+        ("sallyport_rotation_keys_left", 1),
+        ("sallyport_rotation_version", 2),
+    ] {
+        text.push_str(&format!("# TYPE {name} gauge\n"));
+        for rotation in &rotations {
+            let version = u64::from(rotation.version);
+            let value = [rotation.rewrapped, rotation.left, version];
+            let value = value.get(of).copied().unwrap_or_default();
+            text.push_str(&format!("{name}{{owner=\"{}\"}} {value}\n", rotation.owner));
+        }
+    }
+    text
 }
 
 /// What goes on beside the requests: alerts are delivered, rotations that were left half done are taken up, then a
@@ -139,9 +160,13 @@ async fn heartbeats(app: Shared) {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
         beat.tick().await;
+        if let Err(fault) = app.gateway.resume().await {
+            tracing::error!(%fault, "a rotation stopped and could not be taken up");
+        }
         let (over, strangers) = app.budgets.counted();
         let event = Event::new("heartbeat")
             .with("st", app.gateway.store().seq().0)
+            .with("kr", app.gateway.vault().keyring_epoch())
             .with("over_budget", over)
             .with("strangers", strangers);
         if let Err(error) = app.gateway.ledger().note(event).await {

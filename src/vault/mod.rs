@@ -5,6 +5,7 @@
 //! never decides; it acts only on what the ledger has recorded.
 
 mod file;
+mod life;
 mod release;
 mod rotate;
 mod row;
@@ -13,12 +14,14 @@ mod shelf;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed};
+use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed, SharedKeyring};
 use policy::words::{NhsNumber, Ods};
 
 pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
+pub use keys::{ChangeError, KeyState};
+pub use life::{KeyName, KeyReport, NotAKey, VersionReport};
 pub use release::{Address, Release};
-pub use rotate::{Rotation, RotationError};
+pub use rotate::{Owner, Rotation, RotationError};
 pub use shelf::{Place, Shelf, Wanted};
 
 use crate::facts::{Seals, Tags};
@@ -27,7 +30,7 @@ use row::{AUDIT_OWNER, PatientRow, patient_key};
 
 /// The vault of this gateway.
 pub struct Vault {
-    ring: Arc<RwLock<Keyring>>,
+    ring: Arc<SharedKeyring>,
     store: Arc<dyn Store>,
     blobs: Arc<dyn BlobStore>,
     issuer: String,
@@ -35,7 +38,8 @@ pub struct Vault {
     /// wrapped under the old version stands in the store before the rewrap looks for it.
     filing: Arc<tokio::sync::RwLock<()>>,
     /// An audit key of nobody, wrapped: an unknown patient costs the work of a known one.
-    nobody: Sealed,
+    nobody: RwLock<Sealed>,
+    rotations: rotate::Rotations,
 }
 
 /// Why the vault could not act. None of these says anything to a caller.
@@ -77,7 +81,7 @@ pub struct Sealer(Under);
 
 enum Under {
     Patient(AuditKey),
-    Gateway(Arc<RwLock<Keyring>>),
+    Gateway(Arc<SharedKeyring>),
 }
 
 impl crate::ledger::Seals for Sealer {
@@ -97,7 +101,7 @@ impl crate::ledger::Seals for Sealer {
 }
 
 /// Lends the facts what they need of the keyring.
-struct RowSeals(Arc<RwLock<Keyring>>);
+struct RowSeals(Arc<SharedKeyring>);
 
 impl Tags for RowSeals {
     fn tag(&self, domain: &str, text: &str) -> [u8; 16] {
@@ -132,7 +136,7 @@ impl Seals for RowSeals {
 }
 
 /// Lends the store the MAC that stands on every frame and row.
-struct StoreMac(Arc<RwLock<Keyring>>);
+struct StoreMac(Arc<SharedKeyring>);
 
 impl crate::store::Macs for StoreMac {
     fn mac(&self, parts: &[&[u8]]) -> [u8; 16] {
@@ -140,8 +144,8 @@ impl crate::store::Macs for StoreMac {
     }
 }
 
-fn read(ring: &RwLock<Keyring>) -> RwLockReadGuard<'_, Keyring> {
-    ring.read().unwrap_or_else(PoisonError::into_inner)
+fn read(ring: &SharedKeyring) -> RwLockReadGuard<'_, Keyring> {
+    ring.read()
 }
 
 /// The families of which a gateway has an active key from its first day, and what they are for.
@@ -174,7 +178,7 @@ fn sure<T>(found: Result<T, NoKey>) -> T {
 }
 
 /// The keyring before the vault owns it: what the store and the facts borrow at start-up.
-pub struct Strongroom(Arc<RwLock<Keyring>>);
+pub struct Strongroom(Arc<SharedKeyring>);
 
 impl Strongroom {
     /// Takes the keyring; nothing gives it back.
@@ -187,8 +191,14 @@ impl Strongroom {
             .find(|(family, _)| !ring.versions(family).iter().any(is_active));
         match missing {
             Some((_, name)) => Err(VaultError::NoKey(name)),
-            None => Ok(Self(Arc::new(RwLock::new(ring)))),
+            None => Ok(Self(Arc::new(SharedKeyring::new(ring)))),
         }
+    }
+
+    /// How often the keyring has changed.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        read(&self.0).epoch()
     }
 
     /// For the store.
@@ -216,7 +226,7 @@ impl Strongroom {
     }
 }
 
-struct Notes(Arc<RwLock<Keyring>>);
+struct Notes(Arc<SharedKeyring>);
 
 impl crate::ledger::SignsNotes for Notes {
     fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -228,7 +238,7 @@ impl crate::ledger::SignsNotes for Notes {
     }
 }
 
-struct TokenSigns(Arc<RwLock<Keyring>>);
+struct TokenSigns(Arc<SharedKeyring>);
 
 impl crate::token::Signs for TokenSigns {
     fn sign(&self, typ: &str, payload: &[u8]) -> String {
@@ -256,14 +266,7 @@ impl Vault {
         issuer: String,
     ) -> Result<Self, VaultError> {
         let ring = Arc::clone(&room.0);
-        let family = Family::Kek(AUDIT_OWNER.to_owned());
-        let nobody = {
-            let ring = read(&ring);
-            let kek = ring
-                .active_key(&family)
-                .map_err(|_| VaultError::NoKey("audit"))?;
-            kek.wrap_audit(&audit_context(&[0; 16]), &AuditKey::generate())
-        };
+        let nobody = RwLock::new(nobody(&read(&ring))?);
         let filing = Arc::new(tokio::sync::RwLock::new(()));
         Ok(Self {
             ring,
@@ -272,6 +275,7 @@ impl Vault {
             issuer,
             filing,
             nobody,
+            rotations: rotate::Rotations::default(),
         })
     }
 
@@ -315,8 +319,10 @@ impl Vault {
             .await?;
         let family = Family::Kek(AUDIT_OWNER.to_owned());
         let Some(row) = rows.into_iter().next().flatten() else {
-            let nobody = audit_context(&[0; 16]);
-            read(&self.ring).unwrap_audit_with(&family, &nobody, &self.nobody)?;
+            let context = audit_context(&[0; 16]);
+            let nobody = self.nobody.read().unwrap_or_else(PoisonError::into_inner);
+            read(&self.ring).unwrap_audit_with(&family, &context, &nobody)?;
+            drop(nobody);
             return Ok(self.gateway_sealer());
         };
         let row = PatientRow::from_bytes(&row.value)?;
@@ -376,6 +382,14 @@ impl Vault {
         let family = Family::Kek(practice.as_str().to_owned());
         Ok(read(&self.ring).unwrap_with(&family, &record_key_context(practice, tag), wrapped)?)
     }
+}
+
+/// An audit key of nobody, under the active KEK of audit keys.
+fn nobody(ring: &Keyring) -> Result<Sealed, VaultError> {
+    let kek = ring
+        .active_key(&Family::Kek(AUDIT_OWNER.to_owned()))
+        .map_err(|_| VaultError::NoKey("audit"))?;
+    Ok(kek.wrap_audit(&audit_context(&[0; 16]), &AuditKey::generate()))
 }
 
 fn record_key_context(practice: &Ods, tag: &[u8; 16]) -> Context {

@@ -1,33 +1,71 @@
-//! Rotating a practice's KEK: a new version is made, every record key of the practice is opened with the
-//! version it names and sealed under the new one, in bounded batches, while reads go on. Records, data keys
-//! and cards are not touched.
+//! Rotating a KEK: a new version is made, every key that stands under an older one is opened with the version it
+//! names and sealed under the new one, in bounded batches, while reads go on; then they are counted again, and only
+//! when none is left is the older version retired. Records, data keys and cards are not touched.
+//!
+//! A version that is *retiring* is the mark of a rotation that has not ended: a start takes it up again.
 
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use keys::{Context, Family, Sealed};
+use keys::{Context, Family, KeyState};
 use policy::words::Ods;
 use policy::{AdminAct, Grant};
 
-use super::row::{PatientRow, patient_key};
-use super::{Vault, VaultError, read};
+use super::row::{AUDIT_OWNER, PatientRow, patient_key};
+use super::{Vault, VaultError, audit_context, nobody, read, record_key_context};
 use crate::facts::fixed;
 use crate::ledger::{Receipt, Recorded};
-use crate::store::{Expect, StoreError, Table, Write, WriteSet};
+use crate::store::{Expect, Row, StoreError, Table, Write, WriteSet};
 
 /// Rows rewrapped in one commit.
 const ROWS: usize = 500;
 
+/// Whose KEK it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// A practice: it wraps the record keys of that practice's patients.
+    Practice(Ods),
+    /// The gateway: it wraps the patients' audit keys.
+    Audit,
+}
+
+impl Owner {
+    /// The ODS code, or `audit`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Practice(practice) => practice.as_str(),
+            Self::Audit => AUDIT_OWNER,
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        Family::Kek(self.as_str().to_owned())
+    }
+
+    fn context(&self, tag: &[u8; 16]) -> Context {
+        match self {
+            Self::Practice(practice) => record_key_context(practice, tag),
+            Self::Audit => audit_context(tag),
+        }
+    }
+}
+
 /// A rotation under way or finished.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Rotation {
-    /// The practice whose KEK it is.
-    pub practice: String,
+    /// Whose KEK it is: an ODS code, or `audit`.
+    pub owner: String,
     /// The version that seals from now on.
     pub version: u32,
-    /// Record keys sealed under it so far.
+    /// Wrapped keys that stood under older versions when it was last counted.
+    pub of: u64,
+    /// Wrapped keys sealed under the new version since.
     pub rewrapped: u64,
-    /// Record keys left under older versions.
+    /// Wrapped keys left under older versions.
     pub left: u64,
+    /// The older versions under which none is left.
+    pub emptied: Vec<u32>,
 }
 
 /// Why a rotation stopped; it is taken up again by asking once more.
@@ -47,112 +85,193 @@ impl From<StoreError> for RotationError {
     }
 }
 
+/// One rotation an owner at a time, and how far each has come.
+#[derive(Default)]
+pub(super) struct Rotations {
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    seen: Mutex<BTreeMap<String, Rotation>>,
+}
+
+impl Rotations {
+    fn turn(&self, owner: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(owner.to_owned()).or_default())
+    }
+
+    fn say(&self, rotation: &Rotation) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(rotation.owner.clone(), rotation.clone());
+    }
+}
+
 impl Vault {
-    /// Makes the KEK that a practice's record keys are wrapped under, where there is none yet.
+    /// Makes the KEK that an owner's keys are wrapped under, where there is none yet.
     ///
     /// # Errors
     /// If the keyring cannot be written.
     pub fn provide(&self, owner: &str, now_ms: u64) -> Result<(), RotationError> {
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let family = Family::Kek(owner.to_owned());
-        if ring.active_key(&family).is_err() {
-            ring.add(family, now_ms)?;
+        if read(&self.ring).active_key(&family).is_err() {
+            self.ring.add(&family, now_ms)?;
         }
         Ok(())
     }
 
-    /// Every owner of a KEK: the practices, and `audit`.
+    /// Every owner of a KEK: the practices, and the audit keys'.
     #[must_use]
-    pub fn owners(&self) -> Vec<String> {
+    pub fn owners(&self) -> Vec<Owner> {
         let ring = read(&self.ring);
         let owner = |family: &Family| match family {
-            Family::Kek(owner) => Some(owner.clone()),
+            Family::Kek(owner) if owner == AUDIT_OWNER => Some(Owner::Audit),
+            Family::Kek(owner) => Ods::try_from(owner.as_str()).ok().map(Owner::Practice),
             _ => None,
         };
         ring.families().filter_map(owner).collect()
     }
 
-    /// Makes a new version of the practice's KEK. From its return on, nothing is sealed under an older one.
+    /// Owners of whose KEK a version is retiring: a rotation that has not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<Owner> {
+        let mut owners = self.owners();
+        owners.retain(|owner| {
+            !self
+                .in_state(&owner.family(), KeyState::Retiring)
+                .is_empty()
+        });
+        owners
+    }
+
+    /// How far each rotation since the start has come.
+    #[must_use]
+    pub fn rotations(&self) -> Vec<Rotation> {
+        let seen = self.rotations.seen.lock();
+        let seen = seen.unwrap_or_else(PoisonError::into_inner);
+        seen.values().cloned().collect()
+    }
+
+    /// Makes a new version of the owner's KEK. From its return on, nothing is sealed under an older one.
     ///
     /// # Errors
     /// If the keyring cannot be written: then the old version stays active.
     pub async fn renew(
         &self,
         recorded: Recorded<Grant<AdminAct>>,
-        practice: &Ods,
+        owner: &Owner,
         now_ms: u64,
     ) -> Result<(u32, Receipt), RotationError> {
         let (_grant, receipt) = recorded.into_parts();
-        let family = Family::Kek(practice.as_str().to_owned());
+        let family = owner.family();
         // Why the wait: what is being filed was wrapped under the old version and must stand before the rewrap.
         let _nothing_under_way = self.filing.write().await;
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        if ring.active_key(&family).is_err() {
-            return Err(VaultError::NoKey("that practice").into());
+        if read(&self.ring).active_key(&family).is_err() {
+            return Err(VaultError::NoKey("that owner").into());
         }
-        Ok((ring.add(family, now_ms)?, receipt))
+        let version = self.blocking(move |ring| ring.add(&family, now_ms)).await?;
+        if *owner == Owner::Audit {
+            let fresh = nobody(&read(&self.ring))?;
+            *self.nobody.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Ok((version, receipt))
     }
 
-    /// Rewraps the practice's record keys until none is left under an older version, and says so after each
-    /// batch. May be asked again at any time: what is already rewrapped is left alone.
+    /// Rewraps the owner's keys until none is left under an older version, counts them again, and says so after each
+    /// batch; `None` if no rotation of theirs was unfinished. May be asked again at any time.
     ///
     /// # Errors
     /// The store's, or a row that does not open.
     pub async fn rewrap(
         &self,
-        practice: &Ods,
+        owner: &Owner,
         mut said: impl FnMut(&Rotation),
-    ) -> Result<Rotation, RotationError> {
-        let family = Family::Kek(practice.as_str().to_owned());
-        let version = read(&self.ring)
-            .active_key(&family)
-            .map_err(|_| VaultError::NoKey("the practice"))?
-            .version();
-        let mut rotation = Rotation {
-            practice: practice.as_str().to_owned(),
-            version,
-            rewrapped: 0,
-            left: u64::MAX,
-        };
-        while rotation.left > 0 {
-            rotation.left = 0;
-            let mut after = None;
-            loop {
-                let prefix = fixed(practice.as_str()).to_vec();
-                let rows = self
-                    .store
-                    .scan(Table::PatientKeys, prefix, after, ROWS)
-                    .await?;
-                let Some(last) = rows.last() else { break };
-                after = Some(last.key.clone());
-                let writes = self.rewrapped(practice, version, rows)?;
-                let count = writes.len() as u64;
-                match self
-                    .store
-                    .commit(WriteSet {
-                        writes,
-                        token: None,
-                    })
-                    .await
-                {
-                    Ok(_) => rotation.rewrapped += count,
-                    // Why: a deposit changed a row in between; the next round finds it as it stands then.
-                    Err(StoreError::Conflict) => rotation.left += count,
-                    Err(other) => return Err(other.into()),
-                }
-                said(&rotation);
-                tokio::task::yield_now().await;
-            }
+    ) -> Result<Option<Rotation>, RotationError> {
+        let turn = self.rotations.turn(owner.as_str());
+        let _turn = turn.lock().await;
+        let family = owner.family();
+        let emptied = self.in_state(&family, KeyState::Retiring);
+        if emptied.is_empty() {
+            return Ok(None);
         }
-        Ok(rotation)
+        let mut rotation = Rotation {
+            owner: owner.as_str().to_owned(),
+            ..Rotation::default()
+        };
+        loop {
+            // INVARIANT: it ends only when a whole count, made after the last rewrap, finds none under an older version.
+            rotation.version = self.active_version(&family)?;
+            let under = self.under_versions(owner).await?;
+            let older = under.iter().filter(|row| row.0 != rotation.version);
+            rotation.left = older.map(|row| row.1).sum();
+            rotation.of = rotation.of.max(rotation.left);
+            self.rotations.say(&rotation);
+            said(&rotation);
+            if rotation.left == 0 {
+                rotation.emptied = emptied;
+                self.rotations.say(&rotation);
+                return Ok(Some(rotation));
+            }
+            self.pass(owner, &mut rotation, &mut said).await?;
+        }
+    }
+
+    /// Rewraps what it finds under older versions, once over all of the owner's rows.
+    async fn pass(
+        &self,
+        owner: &Owner,
+        rotation: &mut Rotation,
+        said: &mut impl FnMut(&Rotation),
+    ) -> Result<(), RotationError> {
+        let mut after = None;
+        loop {
+            let rows = self.rows_of(owner, after.take()).await?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = Some(last.key.clone());
+            let writes = self.rewrapped(owner, rotation.version, rows)?;
+            if writes.is_empty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let (count, token) = (writes.len() as u64, None);
+            match self.store.commit(WriteSet { writes, token }).await {
+                Ok(_) => {
+                    rotation.rewrapped += count;
+                    rotation.left = rotation.left.saturating_sub(count);
+                }
+                // Why: a deposit changed a row in between; the next pass finds it as it stands then.
+                Err(StoreError::Conflict | StoreError::Retryable) => {}
+                Err(other) => return Err(other.into()),
+            }
+            self.rotations.say(rotation);
+            said(rotation);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Retires the versions under which none is left. The rotation stands in the ledger by then.
+    ///
+    /// # Errors
+    /// If the keyring cannot be written; asking again is safe.
+    pub async fn retire_emptied(
+        &self,
+        owner: &Owner,
+        emptied: Vec<u32>,
+    ) -> Result<(), RotationError> {
+        let family = owner.family();
+        let done = self.blocking(move |ring| {
+            let each = |version: u32| ring.retire(&family, version);
+            emptied.into_iter().try_for_each(each)
+        });
+        Ok(done.await?)
     }
 
     fn rewrapped(
         &self,
-        practice: &Ods,
+        owner: &Owner,
         version: u32,
-        rows: Vec<crate::store::Row>,
+        rows: Vec<Row>,
     ) -> Result<Vec<Write>, RotationError> {
+        let ring = read(&self.ring);
         let mut writes = Vec::new();
         for row in rows {
             let mut keys = PatientRow::from_bytes(&row.value).map_err(VaultError::from)?;
@@ -164,12 +283,11 @@ impl Vault {
                 .get(8..)
                 .and_then(|tag| tag.try_into().ok())
                 .ok_or(VaultError::Open)?;
-            debug_assert_eq!(row.key, patient_key(practice.as_str(), &tag));
-            keys.wrapped = self.rewrap_one(
-                practice.as_str(),
-                &super::record_key_context(practice, &tag),
-                &keys.wrapped,
-            )?;
+            debug_assert_eq!(row.key, patient_key(owner.as_str(), &tag));
+            let context = owner.context(&tag);
+            keys.wrapped = ring
+                .rewrap(owner.as_str(), &context, &keys.wrapped)
+                .map_err(VaultError::from)?;
             writes.push(Write {
                 table: Table::PatientKeys,
                 key: row.key,
@@ -180,36 +298,44 @@ impl Vault {
         Ok(writes)
     }
 
-    fn rewrap_one(
-        &self,
-        owner: &str,
-        context: &Context,
-        wrapped: &Sealed,
-    ) -> Result<Sealed, VaultError> {
-        Ok(read(&self.ring).rewrap(owner, context, wrapped)?)
+    async fn rows_of(&self, owner: &Owner, after: Option<Vec<u8>>) -> Result<Vec<Row>, StoreError> {
+        let prefix = fixed(owner.as_str()).to_vec();
+        self.store
+            .scan(Table::PatientKeys, prefix, after, ROWS)
+            .await
     }
 
-    /// How many record keys of this practice stand under each version of its KEK.
+    /// How many wrapped keys of this owner stand under each version of its KEK.
     ///
     /// # Errors
     /// The store's, or a row that is malformed.
-    pub async fn under_versions(&self, practice: &Ods) -> Result<Vec<(u32, u64)>, VaultError> {
-        let mut counts = std::collections::BTreeMap::new();
+    pub async fn under_versions(&self, owner: &Owner) -> Result<Vec<(u32, u64)>, VaultError> {
+        let mut counts = BTreeMap::new();
         let mut after = None;
         loop {
-            let prefix = fixed(practice.as_str()).to_vec();
-            let rows = self
-                .store
-                .scan(Table::PatientKeys, prefix, after, ROWS)
-                .await?;
+            let rows = self.rows_of(owner, after.take()).await?;
             let Some(last) = rows.last() else { break };
             after = Some(last.key.clone());
             for row in rows {
-                *counts
-                    .entry(PatientRow::from_bytes(&row.value)?.wrapped.key_version())
-                    .or_insert(0) += 1;
+                let version = PatientRow::from_bytes(&row.value)?.wrapped.key_version();
+                *counts.entry(version).or_insert(0) += 1;
             }
+            tokio::task::yield_now().await;
         }
         Ok(counts.into_iter().collect())
+    }
+
+    fn active_version(&self, family: &Family) -> Result<u32, VaultError> {
+        let ring = read(&self.ring);
+        let key = ring.active_key(family);
+        Ok(key.map_err(|_| VaultError::NoKey("that owner"))?.version())
+    }
+
+    pub(super) fn in_state(&self, family: &Family, state: KeyState) -> Vec<u32> {
+        let versions = read(&self.ring).versions(family).into_iter();
+        versions
+            .filter(|version| version.state == state)
+            .map(|version| version.version)
+            .collect()
     }
 }

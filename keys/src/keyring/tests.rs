@@ -116,6 +116,7 @@ fn every_family_survives_the_file_and_does_its_work() {
         version: 1,
         state: KeyState::Active,
         created_ms: 1_700,
+        uses: 0,
     };
     assert_eq!(ring.versions(&kek()), [version]);
 }
@@ -163,6 +164,11 @@ fn rotation_opens_the_old_seals_with_the_new_and_ends_in_destruction() {
         ring.destroy(&kek(), 2),
         Err(ChangeError::StillActive)
     ));
+    assert!(matches!(
+        ring.destroy(&kek(), 1),
+        Err(ChangeError::StillActive)
+    ));
+    ring.retire(&kek(), 1).unwrap();
     ring.destroy(&kek(), 1).unwrap();
     ring.destroy(&kek(), 1).unwrap();
     assert!(matches!(ring.retire(&kek(), 1), Err(ChangeError::NoKey)));
@@ -315,7 +321,7 @@ fn after_a_failed_write_it_serves_but_takes_no_change() {
 fn a_refused_change_does_not_stop_the_keyring() {
     let place = Place::new();
     let mut ring = place.create();
-    let long = Family::Kek("x".repeat(OWNER_BYTES_MAX + 1));
+    let long = Family::Kek("x".repeat(257));
     assert!(matches!(ring.add(long, 0), Err(ChangeError::NotAddable)));
     assert!(matches!(
         ring.add(Family::Kek(String::new()), 0),
