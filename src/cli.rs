@@ -247,7 +247,7 @@ pub fn serve(config: &Path) -> ExitCode {
             gateway,
             budgets: Budgets::default(),
         });
-        let listener = tokio::net::TcpListener::bind(config.listen).await;
+        let listener = crate::http::listen(config.listen);
         let listener = listener.map_err(|error| format!("{}: {error}", config.listen))?;
         let operations = match config.operations {
             Some(address) => Some(

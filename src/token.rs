@@ -441,6 +441,19 @@ impl VerifyingKey {
             ("OKP", "Ed25519") => (Algorithm::EdDSA, &["Ed25519", "EdDSA"]),
             _ => return None,
         };
+        // RFC 7517 §4.2 to §4.4: a key that says what it is for is for nothing else.
+        let said = |name| jwk.get(name).map(Value::as_str);
+        let verifies = |operations: &Value| {
+            operations
+                .as_array()
+                .is_some_and(|operations| operations.iter().any(|one| one == "verify"))
+        };
+        if said("use").is_some_and(|said| said != Some("sig"))
+            || !jwk.get("key_ops").is_none_or(verifies)
+            || said("alg").is_some_and(|said| !said.is_some_and(|alg| names.contains(&alg)))
+        {
+            return None;
+        }
         let bare = json!({ "kty": jwk.get("kty"), "crv": jwk.get("crv"), "x": jwk.get("x"), "y": jwk.get("y") });
         let jwk: Jwk = serde_json::from_value(strip_null(bare)).ok()?;
         let key = DecodingKey::from_jwk(&jwk).ok()?;
@@ -475,49 +488,66 @@ impl<'de> Deserialize<'de> for Stands {
     }
 }
 
-/// Verifies a compact JWS with one key. The algorithm is the key's; a header that names another is refused.
+/// Why a compact JWS is not believed.
+#[derive(Debug, PartialEq, Eq)]
+enum Unsigned {
+    /// Not the form that is taken here.
+    Malformed,
+    /// Another key, or another algorithm than the key's.
+    OtherKey,
+}
+
+/// The payload of a compact JWS by this key (RFC 7515 §5.2). The algorithm is the key's; a header that names
+/// another is refused.
+fn payload(text: &str, key: &VerifyingKey, typ: Option<&str>) -> Result<Vec<u8>, Unsigned> {
+    if text.len() > TOKEN_BYTES {
+        return Err(Unsigned::Malformed);
+    }
+    let mut parts = text.split('.');
+    let (Some(head), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Unsigned::Malformed);
+    };
+    let header: Header = part(head).ok_or(Unsigned::Malformed)?;
+    // Why: a critical extension that is not understood makes the whole JWS invalid (RFC 7515 §4.1.11).
+    if header.crit.0 || header.b64.0 || header.zip.0 {
+        return Err(Unsigned::Malformed);
+    }
+    if typ.is_some_and(|typ| header.typ.as_deref() != Some(typ)) {
+        return Err(Unsigned::Malformed);
+    }
+    if !key.names.contains(&header.alg.as_str()) {
+        return Err(Unsigned::OtherKey);
+    }
+    let message = format!("{head}.{payload}");
+    match crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm) {
+        Ok(true) => B64.decode(payload).map_err(|_| Unsigned::Malformed),
+        Ok(false) | Err(_) => Err(Unsigned::OtherKey),
+    }
+}
+
+/// The claims of a compact JWS by this key.
 fn verify<C: for<'de> Deserialize<'de>>(
     text: &str,
     key: &VerifyingKey,
     what: &'static str,
     typ: Option<&str>,
 ) -> Result<C, NotBelieved> {
-    let malformed = NotBelieved(match what {
-        "client_assertion" => {
-            "client_assertion: must be a compact JWS whose claims iss sub aud jti iat exp have the types of RFC 7519"
-        }
-        _ => "the access token is not valid here",
-    });
-    let not_signed = match what {
-        "client_assertion" => {
-            NotBelieved("client_assertion: the signature is not by the client's registered key")
-        }
-        _ => malformed.clone(),
+    const ACCESS: NotBelieved = NotBelieved("the access token is not valid here");
+    let (malformed, other_key) = match what {
+        "client_assertion" => (
+            NotBelieved(
+                "client_assertion: must be a compact JWS whose claims iss sub aud jti iat exp have the types of RFC 7519",
+            ),
+            NotBelieved("client_assertion: the signature is not by the client's registered key"),
+        ),
+        _ => (ACCESS, ACCESS),
     };
-    if text.len() > TOKEN_BYTES {
-        return Err(malformed);
-    }
-    let mut parts = text.split('.');
-    let (Some(head), Some(payload), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(malformed);
-    };
-    let header: Header = part(head).ok_or_else(|| malformed.clone())?;
-    // Why: a critical extension that is not understood makes the whole JWS invalid (RFC 7515 §4.1.11).
-    if header.crit.0 || header.b64.0 || header.zip.0 {
-        return Err(malformed);
-    }
-    if typ.is_some_and(|typ| header.typ.as_deref() != Some(typ)) {
-        return Err(malformed);
-    }
-    if !key.names.contains(&header.alg.as_str()) {
-        return Err(not_signed);
-    }
-    let message = format!("{head}.{payload}");
-    match crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm) {
-        Ok(true) => part(payload).ok_or(malformed),
-        Ok(false) | Err(_) => Err(not_signed),
+    match payload(text, key, typ) {
+        Ok(claims) => serde_json::from_slice(&claims).map_err(|_| malformed),
+        Err(Unsigned::Malformed) => Err(malformed),
+        Err(Unsigned::OtherKey) => Err(other_key),
     }
 }
 

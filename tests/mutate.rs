@@ -16,6 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use entries::ENTRIES;
+use sallyport::fhir::deposit::{Form, read_deposit};
+use sallyport::fhir::resource::FhirVersion;
+use serde_json::Value;
 
 /// xorshift64*: enough to bend bytes, and the same everywhere.
 struct Dice(u64);
@@ -47,12 +50,42 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"resourceType":"Observation","id":"a-1","status":"final","subject":{"reference":"Patient/1"}}"#,
         r#"{"resourceType":"Consent","status":"active","patient":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}},"provision":{"type":"deny"}}"#,
         r#"{"type":"patient_record","patient":"9990000018","purpose":"TREAT","practitioner":{"id":"x"},"relationship":{"type":"referral","reference":"r"},"categories":["problems"],"reason":"r","acknowledged":true}"#,
+        r#"{"type":"deposit","practice":"A81001","patient":"9990000018"}"#,
+        r#"{"iss":"RJ1","sub":"RJ1","aud":["https://gateway.example"],"jti":"j","iat":1790000000,"nbf":1790000000,"exp":1790000060}"#,
         "patient=9990000018&code=http%3A%2F%2Fsnomed.info%2Fsct%7C1&date=ge2019-05&_count=5&_cursor=abc",
         "tile/entries/x001/234.p/17",
         "sallyport.dev/log+33d7b496+AeHZJ9/a3xZn5Q4l0zC0bqkC5dQ4M2Vd4Lk2l8w7m3bM",
         r#"{"leaf":"{}","proof":"c2sp.org/tlog-proof@v1\nindex 0\n\nsallyport.dev/log\n1\nAAAA\n\n— x AAAA\n","openings":{"actor":{"salt":"AA","value":{}}}}"#,
     ];
     seeds.extend(texts.iter().map(|text| text.as_bytes().to_vec()));
+    seeds.extend(published());
+    let cards = sallyport::fhir::fixtures::small_set();
+    let cards = cards.iter().filter_map(|fixture| {
+        let body = bytes::Bytes::copy_from_slice(fixture.body);
+        read_deposit(&body, FhirVersion::R4, Form::Bundle).ok()
+    });
+    let cards: Vec<_> = cards.flat_map(|batch| batch.items).collect();
+    assert!(!cards.is_empty(), "there is a card to begin with");
+    seeds.extend(cards.iter().take(8).map(|item| item.card.to_bytes()));
+    seeds
+}
+
+/// What stands in the published vectors: tickets, records, deposit signatures, receipts, and the claims in them.
+fn published() -> Vec<Vec<u8>> {
+    let file: Value = serde_json::from_str(include_str!("vectors/envelopes.json")).unwrap();
+    let mut seeds = Vec::new();
+    for case in file["cases"].as_array().unwrap().iter().take(4) {
+        let lines = case["answer"].as_array().unwrap();
+        let texts = [
+            &lines[0]["ticket"],
+            &lines[1]["record"],
+            &lines[1]["signature"],
+        ];
+        seeds.extend(texts.map(|text| text.as_str().unwrap().as_bytes().to_vec()));
+        seeds.push(lines[0]["receipt"].to_string().into_bytes());
+        seeds.push(lines[0]["receipt"]["leaf"].to_string().into_bytes());
+    }
+    seeds.push(file["receiver"]["open_key"].to_string().into_bytes());
     seeds
 }
 

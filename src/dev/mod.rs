@@ -13,7 +13,6 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 use keys::{ClientKey, OpenKey};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 pub use asks::catalogue;
@@ -86,9 +85,7 @@ impl World {
             move |error| WorldError::File { path, error }
         };
         std::fs::create_dir_all(dir).map_err(file(dir))?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(file(Path::new(&listen.to_string())))?;
+        let listener = http::listen(listen).map_err(file(Path::new(&listen.to_string())))?;
         let address = listener.local_addr().map_err(file(dir))?;
         let clock = Clock::system();
         let new = !dir.join("world.json").exists();

@@ -8,18 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::limits::{
-    BODIES_BYTES, BODIES_BYTES_OF_ONE, REQUESTS_BURST, REQUESTS_PER_SECOND, UNDER_WAY_MAX,
+    ANSWERS_BYTES, ANSWERS_BYTES_OF_ONE, BODIES_BYTES, BODIES_BYTES_OF_ONE, REQUESTS_BURST,
+    REQUESTS_PER_SECOND, UNDER_WAY_MAX,
 };
 
 /// The budgets of all clients.
 pub struct Budgets {
     purses: Mutex<HashMap<String, Purse>>,
     bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     over: AtomicU64,
     strangers: AtomicU64,
 }
 
-/// Room for bodies is counted in pieces of this many bytes.
+/// Room for bodies and answers is counted in pieces of this many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 impl Default for Budgets {
@@ -27,13 +29,14 @@ impl Default for Budgets {
         Self {
             purses: Mutex::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES / PIECE_BYTES)),
+            answers: Arc::new(Semaphore::new(ANSWERS_BYTES / PIECE_BYTES)),
             over: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
         }
     }
 }
 
-/// Room for one body, until it is dropped.
+/// Room for one body or answer, until it is dropped.
 pub struct Place(#[allow(dead_code, reason = "held for its Drop")] [OwnedSemaphorePermit; 2]);
 
 struct Purse {
@@ -42,6 +45,7 @@ struct Purse {
     filled_ms: u64,
     share: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 /// The right to one request: held until it is answered.
@@ -65,6 +69,7 @@ impl Budgets {
                 filled_ms: now_ms,
                 share: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
                 bodies: Arc::new(Semaphore::new(BODIES_BYTES_OF_ONE / PIECE_BYTES)),
+                answers: Arc::new(Semaphore::new(ANSWERS_BYTES_OF_ONE / PIECE_BYTES)),
             });
             let earned = now_ms
                 .saturating_sub(purse.filled_ms)
@@ -98,6 +103,27 @@ impl Budgets {
             .await
             .ok()?;
         Some(Place([own, all]))
+    }
+
+    /// Room for an answer until it is sent. Why nothing waits here: what waits is in memory already.
+    ///
+    /// # Errors
+    /// The client, or all together, let too much stand that they asked for.
+    pub fn answer(&self, client: &str, bytes: u64) -> Result<Place, Spent> {
+        let own = {
+            let purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
+            purses.get(client).map(|purse| Arc::clone(&purse.answers))
+        };
+        let room = || {
+            let pieces = u32::try_from(bytes / PIECE_BYTES as u64 + 1).ok()?;
+            let own = own?.try_acquire_many_owned(pieces).ok()?;
+            let all = Arc::clone(&self.answers).try_acquire_many_owned(pieces);
+            Some(Place([own, all.ok()?]))
+        };
+        room().ok_or_else(|| {
+            self.over.fetch_add(1, Ordering::Relaxed);
+            Spent
+        })
     }
 
     /// Counts a connection that no registered certificate made.
@@ -141,6 +167,33 @@ mod tests {
         assert!(budgets.take("a", 0).is_err());
         drop(held);
         assert!(budgets.take("a", 0).is_ok());
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_have_a_bound_and_small_ones_none_but_the_clients_share() {
+        const PAGE: u64 = 24 * 1024 * 1024;
+        let budgets = Budgets::default();
+        let turns: Vec<_> = (0..UNDER_WAY_MAX)
+            .map(|_| budgets.take("a", 0).unwrap())
+            .collect();
+        let small: Vec<_> = turns.iter().map(|_| budgets.answer("a", 4_096)).collect();
+        assert!(small.iter().all(Result::is_ok));
+        drop(small);
+        let held: Vec<_> = (0..)
+            .map_while(|_| budgets.answer("a", PAGE).ok())
+            .collect();
+        assert_eq!(held.len(), 10, "of one client");
+        assert!(budgets.answer("a", 0).is_ok(), "a small one still fits");
+        let others: Vec<String> = (0..8).map(|n| n.to_string()).collect();
+        let mut all = held;
+        for other in &others {
+            drop(budgets.take(other, 0).unwrap());
+            all.extend((0..).map_while(|_| budgets.answer(other, PAGE).ok()));
+        }
+        assert_eq!(all.len(), 42, "of all");
+        drop(all);
+        assert!(budgets.answer("a", PAGE).is_ok());
+        assert!(budgets.answer("stranger", 0).is_err());
     }
 
     #[test]

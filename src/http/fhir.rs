@@ -115,7 +115,7 @@ pub(super) async fn one(
         .await
     };
     let response = say(answer.await);
-    bearer.hold(response)
+    bearer.hold(&app, response)
 }
 
 /// `GET /fhir/{kind}?patient=…`
@@ -153,7 +153,7 @@ pub(super) async fn search(
         .await
     };
     let response = say(answer.await);
-    bearer.hold(response)
+    bearer.hold(&app, response)
 }
 
 /// `GET /fhir/Patient/{nhs}/$everything`
@@ -193,7 +193,7 @@ pub(super) async fn everything(
         .await
     };
     let response = say(answer.await);
-    bearer.hold(response)
+    bearer.hold(&app, response)
 }
 
 fn pairs(raw: &str) -> Result<Vec<(String, String)>, Problem> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once that have shown a certificate; one more waits for a place as long as a handshake may take.
 pub const CONNECTIONS_MAX: usize = 12_000;
+/// Connections that the kernel has accepted and we have not; more must knock again after a second.
+pub const BACKLOG: u32 = 4_096;
 /// A handshake that takes longer is dropped.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// A request's head must arrive within this; an idle connection is closed after it.
+/// A request's head must arrive within this, the first as any other; an idle HTTP/1.1 connection is closed after it,
+/// and an idle HTTP/2 one that does not answer a ping.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
 /// A request's body must arrive within this.
 pub const BODY_TIME: Duration = Duration::from_secs(60);
@@ -34,8 +37,18 @@ pub const BODIES_BYTES: usize = 512 * 1024 * 1024;
 pub const BODIES_BYTES_OF_ONE: usize = 128 * 1024 * 1024;
 /// Connections at once with one certificate.
 pub const CONNECTIONS_OF_ONE_MAX: usize = 1_024;
-/// Handshakes at once: before a certificate is known nobody has a share.
-pub const HANDSHAKES_MAX: usize = 512;
+/// Handshakes at once, of all strangers together; one more, and the oldest goes.
+pub const HANDSHAKES_MAX: usize = 4_096;
+/// Bytes that an HTTP/2 client may send ahead on one stream; what no handler has read waits in memory.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that an HTTP/2 client may send ahead on all streams of one connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// Bytes of an answer that stand ready to be sent on one HTTP/2 stream.
+pub const SEND_BYTES: usize = 64 * 1024;
+/// Bytes of answers to reads that wait to be taken, of all clients.
+pub const ANSWERS_BYTES: usize = 1024 * 1024 * 1024;
+/// Bytes of answers to reads that wait to be taken, of one client.
+pub const ANSWERS_BYTES_OF_ONE: usize = 256 * 1024 * 1024;
 /// A peer that takes nothing of its answer for this long is dropped.
 pub const STALL_TIME: Duration = Duration::from_secs(60);
 /// File descriptors kept for the store, the ledger and the rest of the process.

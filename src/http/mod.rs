@@ -29,13 +29,13 @@ use policy::Caller;
 
 pub use budget::Budgets;
 pub use operations::{beside, operations};
-pub use serve::{Serving, TlsError, serve, tls};
+pub use serve::{Serving, TlsError, listen, serve, tls};
 
 use crate::caller::{self, NotAuthenticated, Peer};
 use crate::facts::Registered;
 use crate::gateway::Gateway;
 use answer::Problem;
-use budget::Turn;
+use budget::{Place, Spent, Turn};
 
 /// What every handler shares.
 pub struct App {
@@ -283,14 +283,19 @@ impl FromRequestParts<Shared> for Bearer {
 }
 
 impl Bearer {
-    /// Keeps the client's share of the queue taken until this answer is sent.
-    fn hold(self, response: Response) -> Response {
-        response.map(|body| {
-            axum::body::Body::new(Holding {
-                body,
-                _until_sent: self,
-            })
-        })
+    /// Keeps the client's share of the queue, and the answer's room in memory, taken until it is sent. If there is
+    /// no room the answer is dropped: the ledger has its entry, and nothing of it left.
+    fn hold(self, app: &Shared, response: Response) -> Response {
+        let (client, bytes) = (&self._client.registered.id, response.body().size_hint());
+        match app.budgets.answer(client.as_str(), bytes.lower()) {
+            Ok(place) => response.map(|body| {
+                axum::body::Body::new(Holding {
+                    body,
+                    _until_sent: (self, place),
+                })
+            }),
+            Err(Spent) => Problem::Spent.fhir(),
+        }
     }
 }
 
@@ -298,7 +303,7 @@ impl Bearer {
 /// and a refusal of a read would not look like any other.
 struct Holding {
     body: axum::body::Body,
-    _until_sent: Bearer,
+    _until_sent: (Bearer, Place),
 }
 
 impl Body for Holding {

@@ -1,10 +1,11 @@
 //! The listener: mutual TLS 1.3 (1.2 with AEAD suites only), post-quantum hybrid key exchange preferred, no
 //! early data; and the bounds that keep slow, idle and greedy connections from starving the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -16,15 +17,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, DESCRIPTORS_KEPT, HANDSHAKE_TIME, HANDSHAKES_MAX,
-    HEAD_BYTES, HEAD_TIME, RESETS_MAX, STALL_TIME, STREAMS_MAX,
+    BACKLOG, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, DESCRIPTORS_KEPT,
+    HANDSHAKE_TIME, HANDSHAKES_MAX, HEAD_BYTES, HEAD_TIME, RESETS_MAX, SEND_BYTES, STALL_TIME,
+    STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::caller::Peer;
 
@@ -101,6 +104,21 @@ impl Serving {
     }
 }
 
+/// Listens on this address.
+///
+/// # Errors
+/// If the address cannot be had.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves these routes on this listener until stopped.
 #[must_use]
 pub fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> Serving {
@@ -113,12 +131,51 @@ pub fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> S
 struct Door {
     tls: TlsAcceptor,
     router: Router,
-    handshakes: Semaphore,
+    bounds: Bounds,
+    places: Semaphore,
     open: AtomicUsize,
+    strangers: Mutex<Strangers>,
     by_certificate: Mutex<HashMap<Peer, usize>>,
 }
 
+/// Who is at the door and has not shown a certificate yet, by the order in which they came.
+#[derive(Default)]
+struct Strangers {
+    next: u64,
+    at_the_door: BTreeMap<u64, AbortHandle>,
+}
+
 impl Door {
+    /// Lets one more in to show its certificate. At a full door the one who has stood there longest goes.
+    ///
+    /// Why not the newcomer: a handshake takes milliseconds, and who stalls one on purpose is older than any honest
+    /// peer. To keep honest peers out, a flood must renew all places in the time of one handshake.
+    fn admit(self: &Arc<Self>, stream: TcpStream, stopped: watch::Receiver<bool>) {
+        let mut strangers = self.strangers();
+        let number = strangers.next;
+        strangers.next += 1;
+        let full = strangers.at_the_door.len() >= self.bounds.handshakes;
+        let oldest = full.then(|| strangers.at_the_door.pop_first()).flatten();
+        let (stranger, inside) = (Stranger(Arc::clone(self), number), Inside::new(self));
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection(stream, stranger, stopped).await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(inside);
+        });
+        strangers.at_the_door.insert(number, task.abort_handle());
+        drop(strangers);
+        if let Some((_, oldest)) = oldest {
+            oldest.abort();
+        }
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Strangers> {
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One more connection with this certificate, unless it has its share.
     fn enter(self: &Arc<Self>, peer: Peer) -> Option<Guest> {
         let mut open = self
@@ -131,6 +188,31 @@ impl Door {
         }
         *count += 1;
         Some(Guest(Arc::clone(self), peer))
+    }
+}
+
+/// A peer at the door, until it is known or gone.
+struct Stranger(Arc<Door>, u64);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.strangers().at_the_door.remove(&self.1);
+    }
+}
+
+/// A connection of any kind, until it ends; whoever stops the door waits for these.
+struct Inside(Arc<Door>);
+
+impl Inside {
+    fn new(door: &Arc<Door>) -> Self {
+        door.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(door))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -153,25 +235,45 @@ impl Drop for Guest {
     }
 }
 
-/// As many connections as the process may have descriptors for, less those that store and ledger need.
-fn connections_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if let (Some(current), Some(maximum)) = (limit.current, limit.maximum)
-        && current < maximum
-    {
-        let raised = rustix::process::Rlimit {
-            current: Some(maximum),
-            maximum: Some(maximum),
-        };
-        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+/// How many may be there at once.
+struct Bounds {
+    connections: usize,
+    handshakes: usize,
+}
+
+impl Bounds {
+    /// The limits, or less where the process may have fewer descriptors than they and the store and ledger need.
+    fn of_this_process() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        if let (Some(current), Some(maximum)) = (limit.current, limit.maximum)
+            && current < maximum
+        {
+            let raised = rustix::process::Rlimit {
+                current: Some(maximum),
+                maximum: Some(maximum),
+            };
+            if let Err(error) =
+                rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)
+            {
+                tracing::warn!(%error, "the limit of open files cannot be raised");
+            }
+        }
+        let current = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let current = current.map_or(usize::MAX, |current| {
+            usize::try_from(current).unwrap_or(usize::MAX)
+        });
+        Self::of(current)
+    }
+
+    fn of(descriptors: usize) -> Self {
+        let left = descriptors.saturating_sub(DESCRIPTORS_KEPT);
+        let handshakes = HANDSHAKES_MAX.min(left / 4).max(16);
+        let connections = CONNECTIONS_MAX.min(left.saturating_sub(handshakes)).max(16);
+        Self {
+            connections,
+            handshakes,
         }
     }
-    let current = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let current = current.map_or(usize::MAX, |current| {
-        usize::try_from(current).unwrap_or(usize::MAX)
-    });
-    CONNECTIONS_MAX.min(current.saturating_sub(DESCRIPTORS_KEPT).max(16))
 }
 
 async fn accept(
@@ -180,42 +282,29 @@ async fn accept(
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(connections_max()));
+    let bounds = Bounds::of_this_process();
     let door = Arc::new(Door {
         tls,
         router,
-        handshakes: Semaphore::new(HANDSHAKES_MAX),
+        places: Semaphore::new(bounds.connections),
+        bounds,
         open: AtomicUsize::new(0),
+        strangers: Mutex::default(),
         by_certificate: Mutex::new(HashMap::new()),
     });
     loop {
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            _ = stopped.changed() => break,
-        };
-        let Ok(place) = place else { break };
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             _ = stopped.changed() => break,
         };
-        let stream = match stream {
-            Ok((stream, _)) => stream,
+        match stream {
+            Ok((stream, _)) => door.admit(stream, stopped.clone()),
             Err(error) => {
                 // Why: out of descriptors, or the peer went away; neither ends the service.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                continue;
             }
-        };
-        let (door, stopped) = (Arc::clone(&door), stopped.clone());
-        door.open.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            if let Err(error) = connection(stream, &door, stopped).await {
-                tracing::debug!(%error, "a connection ended");
-            }
-            door.open.fetch_sub(1, Ordering::Relaxed);
-            drop(place);
-        });
+        }
     }
     drop(listener);
     for _ in 0..1000 {
@@ -232,6 +321,9 @@ enum ConnectionError {
     /// The socket, or the handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// No request in the time that its head may take.
+    #[error("it asked for nothing")]
+    Silent,
     /// More connections than one certificate may have.
     #[error("its certificate has its share of connections already")]
     Share,
@@ -242,37 +334,65 @@ enum ConnectionError {
 
 async fn connection(
     stream: TcpStream,
-    door: &Arc<Door>,
+    stranger: Stranger,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError> {
+    let door = Arc::clone(&stranger.0);
     stream.set_nodelay(true)?;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL_TIME));
     let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-    let stream = {
-        // Why: before the certificate is known, all strangers together have this much and no more.
-        let _handshake = door.handshakes.acquire().await.map_err(|_| timed_out())?;
-        let handshake = door.tls.accept(Box::pin(stream));
-        tokio::time::timeout(HANDSHAKE_TIME, handshake)
-            .await
-            .map_err(|_| timed_out())??
-    };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first);
+    let (stream, _place) = tokio::time::timeout(HANDSHAKE_TIME, async {
+        let stream = door.tls.accept(Box::pin(stream)).await?;
+        let place = door.places.acquire().await.map_err(|_| timed_out())?;
+        Ok::<_, io::Error>((stream, place))
+    })
+    .await
+    .map_err(|_| timed_out())??;
+    drop(stranger);
+    let (_, tls) = stream.get_ref();
+    let certificate = tls.peer_certificates().and_then(<[_]>::first);
     let certificate =
         certificate.ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))?;
     let peer = Peer(Sha256::digest(certificate.as_ref()).into());
     let Some(_guest) = door.enter(peer) else {
         return Err(ConnectionError::Share);
     };
+    let http2 = tls.alpn_protocol() == Some(b"h2");
     let router = door.router.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&asked);
     let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         router.clone().call(request)
     });
+    let builder = protocol(http2);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = silent(&heard) => return Err(ConnectionError::Silent),
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| ConnectionError::Http(error.to_string()))
+}
+
+/// Ends if no request has come by the time its head must be there. Why: HTTP/2 itself waits for ever for the first.
+async fn silent(asked: &AtomicBool) {
+    tokio::time::sleep(HEAD_TIME).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+/// The protocol that ALPN agreed on, within its bounds. Why not whatever the first bytes look like: whoever sends
+/// none would be waited for.
+fn protocol(http2: bool) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -285,17 +405,38 @@ async fn connection(
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BYTES)
         .keep_alive_interval(HEAD_TIME)
         .keep_alive_timeout(HEAD_TIME);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    if http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_descriptors_make_fewer_places_and_never_none() {
+        for (descriptors, handshakes, connections) in [
+            (usize::MAX, HANDSHAKES_MAX, CONNECTIONS_MAX),
+            (20_000, HANDSHAKES_MAX, CONNECTIONS_MAX),
+            (1_024, 192, 576),
+            (0, 16, 16),
+        ] {
+            let bounds = Bounds::of(descriptors);
+            assert_eq!(
+                (bounds.handshakes, bounds.connections),
+                (handshakes, connections)
+            );
+            assert!(
+                descriptors < 300 || handshakes + connections + DESCRIPTORS_KEPT <= descriptors
+            );
         }
-    };
-    ended.map_err(|error| ConnectionError::Http(error.to_string()))
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "tests may panic"
 )]
 
@@ -166,5 +167,89 @@ fn a_text_that_is_cut_bent_or_padded_is_not_believed() {
         String::new(),
     ] {
         assert!(believed(&pair, &bad).is_err(), "{bad}");
+    }
+}
+
+/// A published file beside the checkout, or a loud line and nothing.
+fn published(name: &str) -> Option<Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors");
+    let Ok(text) = std::fs::read_to_string(path.join(name)) else {
+        eprintln!("SKIPPED: no {name} in ../shared/vectors");
+        return None;
+    };
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// C2SP/wycheproof: what is valid under a key of ours is taken, and nothing else is, whatever the key.
+#[test]
+fn published_vectors_wycheproof_jws() {
+    for (name, taken, refused) in [
+        ("json_web_signature_test.json", 2, 399),
+        ("json_web_crypto_test.json", 1, 47),
+        ("json_web_key_test.json", 0, 26),
+    ] {
+        let Some(file) = published(&format!("wycheproof/{name}")) else {
+            return;
+        };
+        let (mut yes, mut no, mut wrong) = (0, 0, Vec::new());
+        for group in file["testGroups"].as_array().unwrap() {
+            let key = if group["public"].is_object() {
+                &group["public"]
+            } else {
+                &group["private"]
+            };
+            for test in group["tests"].as_array().unwrap() {
+                let Some(text) = test["jws"].as_str() else {
+                    continue;
+                };
+                let key = VerifyingKey::from_jwk(key);
+                let is_ours = key.is_some();
+                let held = key.is_some_and(|key| payload(text, &key, None).is_ok());
+                if held != (is_ours && test["result"] == "valid") {
+                    wrong.push(format!(
+                        "{}: {} {}",
+                        test["tcId"], test["comment"], test["flags"]
+                    ));
+                }
+                if held {
+                    yes += 1;
+                } else {
+                    no += 1;
+                }
+            }
+        }
+        assert_eq!(wrong, Vec::<String>::new(), "{name}");
+        assert_eq!((yes, no), (taken, refused), "{name}");
+    }
+}
+
+/// RFC 7520 and its companion for curve 25519: what is signed as we take it holds, every other form is refused.
+#[test]
+fn published_vectors_rfc_7520_jws() {
+    let Some(file) = published("rfc7520/curve25519/jws.json") else {
+        return;
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let key = VerifyingKey::from_jwk(&file["input"]["key"]).unwrap();
+    let said = payload(&text(&file["output"]["compact"]), &key, None).unwrap();
+    assert_eq!(said, text(&file["input"]["payload"]).as_bytes());
+    for name in [
+        "4_1.rsa_v15_signature",
+        "4_2.rsa-pss_signature",
+        "4_3.ecdsa_signature",
+        "4_4.hmac-sha2_integrity_protection",
+        "4_5.signature_with_detached_content",
+    ] {
+        let file = published(&format!("rfc7520/jws/{name}.json")).unwrap();
+        assert!(
+            VerifyingKey::from_jwk(&file["input"]["key"]).is_none(),
+            "{name}"
+        );
+        let compact = text(&file["output"]["compact"]);
+        assert_eq!(
+            payload(&compact, &key, None),
+            Err(Unsigned::OtherKey),
+            "{name}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Where foreign bytes come in: one function a parser, for the fuzzer and for the mutator on the stable toolchain.
 //! None of them may panic, whatever comes; what they answer does not matter here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sallyport::fhir::card::Card;
 use sallyport::fhir::consent::read_consent;
@@ -9,7 +11,7 @@ use sallyport::fhir::json::Document;
 use sallyport::fhir::query::Query;
 use sallyport::fhir::resource::{FhirId, FhirVersion, ResourceType};
 use sallyport::ledger::{Vkey, check};
-use sallyport::token::scope_of;
+use sallyport::token::{Signs, Tokens, scope_of};
 
 /// A parser and its name.
 pub(crate) type Entry = (&'static str, fn(&[u8]));
@@ -23,8 +25,10 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("search", search),
     ("card", card),
     ("authorization_details", authorization_details),
+    ("assertion", assertion),
     ("ticket", ticket),
     ("record", record),
+    ("audit_keys", audit_keys),
     ("jwk", jwk),
     ("receipt", receipt),
     ("vkey", vkey),
@@ -94,6 +98,39 @@ fn authorization_details(bytes: &[u8]) {
     if let Ok(value) = serde_json::from_slice(bytes) {
         let _ = scope_of(&value);
     }
+}
+
+/// No key of its own: an assertion is verified under the client's.
+struct NoKeys;
+
+impl Signs for NoKeys {
+    fn sign(&self, _: &str, _: &[u8]) -> String {
+        String::new()
+    }
+    fn verifying(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn epoch(&self) -> u64 {
+        0
+    }
+}
+
+fn assertion(bytes: &[u8]) {
+    let tokens = Tokens::new("https://gateway.example".to_owned(), Arc::new(NoKeys));
+    let signer = keys::Signer::generate();
+    let Ok(key) = serde_json::from_str(&signer.jwk_public()) else {
+        return;
+    };
+    let _ = tokens.assertion("RJ1", &key, &text(bytes), 1_790_000_000);
+    // What comes is the claims, too, under a signature that holds: they are parsed only then.
+    let signed = signer.sign_jws("JWT", bytes);
+    let _ = tokens.assertion("RJ1", &key, &signed, 1_790_000_000);
+    let _ = tokens.access(&text(bytes), &[0; 32], 1_790_000_000_000);
+}
+
+fn audit_keys(bytes: &[u8]) {
+    let key = keys::OpenKey::generate();
+    let _ = keys::open_audit_keys(&key, &[], &text(bytes));
 }
 
 fn ticket(bytes: &[u8]) {

@@ -1,5 +1,7 @@
 //! RFC 7518 appendix C, RFC 7520, and Wycheproof's JOSE files: what must open opens, and no other form is taken.
 
+use std::path::Path;
+
 use aws_lc_rs::agreement as lc;
 use aws_lc_rs::key_wrap::{AES_128, AesKek, KeyWrap};
 use ring::aead;
@@ -10,7 +12,7 @@ use crate::agreement::{concat_kdf, unwrap};
 use crate::dek::Dek;
 use crate::gcm;
 use crate::jose::{b64, parts, unb64, unb64_exact};
-use crate::jwk::{Point, PointMembers};
+use crate::jwk::{Point, PointMembers, PublicJwk};
 use crate::open_key::OpenKey;
 use crate::receive::open_ticket;
 use crate::record::open_record;
@@ -60,6 +62,74 @@ fn rfc_7520_section_5_4() {
         opened.unwrap(),
         file["input"]["plaintext"].as_str().unwrap().as_bytes()
     );
+}
+
+/// The RFC's other forms, each honest and none of them ours: nothing here takes one.
+#[test]
+fn rfc_7520_every_other_form_is_refused() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/rfc7520");
+    let (mine, signer) = (OpenKey::generate(), Signer::generate());
+    let (keys, dek) = (
+        [signer.public().clone()],
+        Dek::from_secret(Secret::random()),
+    );
+    let mut count = 0;
+    for folder in ["jwe", "jws", "curve25519", "."] {
+        let Ok(entries) = std::fs::read_dir(root.join(folder)) else {
+            eprintln!("SKIPPED: no rfc7520/{folder} in ../shared/vectors");
+            return;
+        };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let outputs = [
+                &file["output"],
+                &file["sign"]["output"],
+                &file["encrypt"]["output"],
+            ];
+            let texts = outputs.map(|output| {
+                let forms = ["compact", "json", "json_flat"].map(|form| &output[form]);
+                forms.map(|text| {
+                    text.as_str()
+                        .map_or_else(|| text.to_string(), str::to_owned)
+                })
+            });
+            for text in texts.iter().flatten().filter(|text| *text != "null") {
+                assert!(open_ticket(&mine, &keys, text).is_err(), "{path:?}");
+                assert!(open_record(&dek, "", text).is_err(), "{path:?}");
+                assert!(verify_any(&keys, "JWT", text).is_err(), "{path:?}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 50, "{count}");
+}
+
+/// The RFC's companion for curve 25519: our derivation of its key opens its text (`ECDH-ES`, so there is no wrap).
+#[test]
+fn rfc_7520_curve_25519() {
+    let Some(file) = published("rfc7520/curve25519/ecdh-es.json") else {
+        return;
+    };
+    let text = |value: &Value| unb64(value.as_str().unwrap()).unwrap();
+    let compact = file["output"]["compact"].as_str().unwrap();
+    let [header, none, iv, ciphertext, tag] = parts(compact, 4096).unwrap();
+    let said: Value = serde_json::from_slice(&unb64(header).unwrap()).unwrap();
+    let d = text(&file["input"]["key"]["d"]);
+    let mine = lc::PrivateKey::from_private_key(&lc::X25519, &d).unwrap();
+    let theirs = lc::UnparsedPublicKey::new(&lc::X25519, text(&said["epk"]["x"]));
+    let cek = lc::agree(&mine, theirs, (), |z| {
+        Ok(concat_kdf(z, "A128GCM", b"", b"", 128))
+    });
+    let cek = &cek.unwrap().expose()[..16].to_vec();
+    let cipher = aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_128_GCM, cek).unwrap());
+    let mut bytes = [unb64(ciphertext).unwrap(), unb64(tag).unwrap()].concat();
+    let nonce = aead::Nonce::assume_unique_for_key(unb64_exact(iv).unwrap());
+    let opened = cipher.open_in_place(nonce, aead::Aad::from(header.as_bytes()), &mut bytes);
+    let plaintext = file["input"]["plaintext"].as_str().unwrap();
+    assert_eq!((none, &*opened.unwrap()), ("", plaintext.as_bytes()));
 }
 
 /// Opens `ECDH-ES+A256KW` with our agreement, derivation, unwrap and cipher, whatever else the header says.
@@ -121,15 +191,34 @@ fn wycheproof_jwe() {
     );
 }
 
+/// Under the very key a group names, too: our texts always say `kid` and `typ`, and theirs do not.
 #[test]
-fn wycheproof_jws_has_no_text_of_our_form() {
-    let signer = Signer::generate();
-    for (_, test) in cases("json_web_signature_test.json") {
-        if let Some(jws) = test["jws"].as_str() {
-            assert!(
-                verify_any(&[signer.public().clone()], "JWT", jws).is_err(),
-                "{test}"
-            );
+fn wycheproof_jose_has_no_text_of_our_form() {
+    let (mine, stranger) = (OpenKey::generate(), Signer::generate());
+    let dek = Dek::from_secret(Secret::random());
+    for name in [
+        "json_web_signature_test.json",
+        "json_web_crypto_test.json",
+        "json_web_key_test.json",
+    ] {
+        let mut count = 0;
+        for (group, test) in cases(name) {
+            let public = group["public"].as_object().cloned();
+            let own =
+                public.and_then(|key| PublicJwk::from_jwk(&Value::from(key).to_string()).ok());
+            let keys: Vec<PublicJwk> = own.into_iter().chain([stranger.public().clone()]).collect();
+            for text in [&test["jws"], &test["jwe"]]
+                .into_iter()
+                .filter_map(Value::as_str)
+            {
+                count += 1;
+                for typ in ["JWT", "sallyport-deposit"] {
+                    assert!(verify_any(&keys, typ, text).is_err(), "{test}");
+                }
+                assert!(open_ticket(&mine, &keys, text).is_err(), "{test}");
+                assert!(open_record(&dek, "", text).is_err(), "{test}");
+            }
         }
+        assert!(count == 0 || count >= 26, "{name}: {count}");
     }
 }
