@@ -583,9 +583,10 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
             "acknowledged",
         ],
         Some("deposit" | "consent") => &["type", "practice", "patient"],
+        Some("objections") => &["type", "practice"],
         _ => {
             return Err(NotBelieved(
-                "authorization_details.type: must be patient_record, deposit or consent",
+                "authorization_details.type: must be patient_record, deposit, consent or objections",
             ));
         }
     };
@@ -604,6 +605,9 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
     )?;
     let practice = ods(practice)
         .map_err(|_| NotBelieved("authorization_details.practice: must be an ODS code"))?;
+    if object.get("type").and_then(Value::as_str) == Some("objections") {
+        return Ok(Scope::Objections { practice });
+    }
     let patient = object.get("patient").map(patient_of).transpose()?;
     if object.get("type").and_then(Value::as_str) == Some("deposit") {
         return Ok(Scope::Deposit { practice, patient });
@@ -723,6 +727,9 @@ pub fn details_of(scope: &Scope) -> Value {
         })),
         Scope::Consent { practice, patient } => {
             json!({ "type": "consent", "practice": practice.as_str(), "patient": patient.as_str() })
+        }
+        Scope::Objections { practice } => {
+            json!({ "type": "objections", "practice": practice.as_str() })
         }
         Scope::Agreement { practice } => {
             json!({ "type": "agreement", "practice": practice.as_str() })

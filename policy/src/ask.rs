@@ -120,6 +120,14 @@ pub struct ChangeFacts {
     pub detail: serde_json::Value,
 }
 
+/// To pass on objections of many patients in the name of a practice or of an opt-out list.
+pub struct PassOn {
+    /// Whose feed it is.
+    pub practice: Ods,
+    /// What arrived, by numbers, count and digest, for the ledger.
+    pub detail: serde_json::Value,
+}
+
 /// To do something to the gateway itself.
 pub struct AdminAct {
     /// Which act; only those of [`AdminAct::ACTS`] are ever permitted.
@@ -252,6 +260,13 @@ impl Act for ChangeFacts {
     type Granted = ();
     const PERMITTED: &'static str = "facts.change";
     const REFUSED: &'static str = "facts.refuse";
+}
+
+impl Act for PassOn {
+    type Facts = FactsFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "objections.pass";
+    const REFUSED: &'static str = "objections.refuse";
 }
 
 impl Act for AdminAct {

@@ -104,6 +104,11 @@ pub enum Scope {
         /// The patient who decided.
         patient: NhsNumber,
     },
+    /// To pass on objections of many patients, numbered, as a practice's system or the keeper of a list does.
+    Objections {
+        /// Whose feed of objections it is.
+        practice: Ods,
+    },
     /// To change a practice's sharing agreements.
     Agreement {
         /// The practice whose agreements they are.
@@ -146,6 +151,7 @@ impl fmt::Debug for Scope {
             Scope::Records(_) => "Scope::Records(…)",
             Scope::Deposit { .. } => "Scope::Deposit(…)",
             Scope::Consent { .. } => "Scope::Consent(…)",
+            Scope::Objections { .. } => "Scope::Objections(…)",
             Scope::Agreement { .. } => "Scope::Agreement(…)",
         })
     }

@@ -11,7 +11,7 @@ use cedar_policy::{
 };
 
 use crate::caller::{Caller, RecordScope};
-use crate::facts::{Agreement, PractitionerFacts, Proposed, Relationship, Strength};
+use crate::facts::{self, Agreement, PractitionerFacts, Proposed, Relationship, Strength};
 use crate::words::{Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, hex};
 
 /// A request and all entities it speaks of.
@@ -129,6 +129,7 @@ impl Lexicon {
         schema: &Schema,
         bearing: &Bearing<'_>,
         agreement: Option<&Agreement>,
+        approval: Option<&facts::Approval>,
         relationship: Option<&Relationship>,
         in_question: &BTreeSet<Category>,
     ) -> Result<Request, Malformed> {
@@ -146,6 +147,9 @@ impl Lexicon {
                 "agreement",
                 self.agreement(agreement, bearing, in_question)?,
             ));
+        }
+        if let Some(approval) = approval {
+            pairs.push(("approval", self.approval(approval, bearing, in_question)?));
         }
         if let Some(relationship) = relationship {
             pairs.push(("relationship", self.relationship(relationship)?));
@@ -345,6 +349,27 @@ impl Lexicon {
             ),
             ("from", long(agreement.from_ms)),
             ("until", long(agreement.until_ms)),
+        ])
+    }
+
+    fn approval(
+        &self,
+        approval: &facts::Approval,
+        bearing: &Bearing<'_>,
+        in_question: &BTreeSet<Category>,
+    ) -> Result<RestrictedExpression, Malformed> {
+        let purposes = approval.purposes.iter();
+        let purposes = purposes.filter(|purpose| **purpose == bearing.scope.purpose);
+        record(vec![
+            ("practice", self.ods(&approval.practice)),
+            ("organisation", self.ods(&approval.organisation)),
+            ("purposes", self.purposes(purposes)),
+            (
+                "categories",
+                self.categories(approval.categories.intersection(in_question)),
+            ),
+            ("from", long(approval.from_ms)),
+            ("until", long(approval.until_ms)),
         ])
     }
 

@@ -164,6 +164,10 @@ impl Entry {
                 self.name("practice", practice.as_str());
                 self.say("errand", "consent");
             }
+            Scope::Objections { practice } => {
+                self.name("practice", practice.as_str());
+                self.say("errand", "objections");
+            }
             Scope::Agreement { practice } => {
                 self.name("practice", practice.as_str());
                 self.say("errand", "agreement");

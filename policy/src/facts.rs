@@ -45,6 +45,8 @@ pub enum Why {
     Anchor,
     /// The source has been silent for longer than its limit.
     Silent,
+    /// What the source says it sent did not all arrive.
+    Incomplete,
     /// The store could not be read.
     Store,
     /// The fact was not asked for.
@@ -58,6 +60,7 @@ impl fmt::Display for Why {
             Why::Contested => "two sources disagree",
             Why::Anchor => "the stored fact is not the one the ledger anchors",
             Why::Silent => "the source has been silent for too long",
+            Why::Incomplete => "what the source says it sent did not all arrive",
             Why::Store => "the store could not be read",
             Why::NotAsked => "it was not asked for",
         })
@@ -84,9 +87,12 @@ pub struct PatientFacts {
     pub practitioner: Fact<PractitionerFacts>,
     /// The patient; `Unknown(NeverTold)` when nobody knows such a patient.
     pub patient: Fact<PatientStanding>,
-    /// The purposes the patient objects to, over all practices: the complete list. A feed that is
-    /// silent past the limit of the purpose asked for makes it `Unknown(Silent)`.
+    /// The purposes the patient objects to, over all practices and opt-out lists: the complete list. A feed that
+    /// is incomplete, contradicts itself or is silent past the limit of the purpose asked for makes it `Unknown`.
     pub objections: Fact<BTreeSet<Purpose>>,
+    /// Why the objections may be out of date, where they are still taken as last heard: until a feed's limit for
+    /// direct care, and always in an emergency. It marks the entry.
+    pub objections_doubted: Option<Why>,
     /// The practices that hold this patient.
     pub holders: Vec<Holder>,
     /// This patient's relationships with the caller's organisation.
@@ -127,6 +133,8 @@ pub struct Holder {
     pub practice: Ods,
     /// Its agreements with the caller's organisation.
     pub agreements: Fact<Vec<Agreement>>,
+    /// Its approvals of secondary uses by the caller's organisation; looked at for those only.
+    pub approvals: Fact<Vec<Approval>>,
     /// Those of its records that the selection meets.
     pub records: Vec<RecordFacts>,
 }
@@ -163,6 +171,25 @@ pub struct Agreement {
     pub accepts_asserted: bool,
     /// Whether an emergency may override a patient's objection.
     pub emergency_overrides_objection: bool,
+    /// From when it holds.
+    pub from_ms: u64,
+    /// From when on it no longer does.
+    pub until_ms: u64,
+}
+
+/// A practice's approval of secondary uses by one organisation: it stands where care has a relationship.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Its reference, such as an ethics committee's, for the ledger.
+    pub reference: String,
+    /// The practice that approved.
+    pub practice: Ods,
+    /// The organisation it approved.
+    pub organisation: Ods,
+    /// For which purposes.
+    pub purposes: BTreeSet<Purpose>,
+    /// About which categories.
+    pub categories: BTreeSet<Category>,
     /// From when it holds.
     pub from_ms: u64,
     /// From when on it no longer does.

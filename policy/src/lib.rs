@@ -34,15 +34,15 @@ pub mod verdict;
 pub mod words;
 
 pub use ask::{
-    Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, Propose, Read, ReadLog,
+    Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, PassOn, Propose, Read, ReadLog,
     Selection, TOKEN_LIFE_MS, Withdraw,
 };
 pub use caller::{Caller, RecordScope, RelationClaim, Scope, Token};
 pub use decide::decide;
 pub use facts::{
-    AdminFacts, Agreement, ApprovalFacts, DepositFacts, Fact, FactsFacts, Holder, PatientFacts,
-    PatientStanding, PractitionerFacts, ProposalFacts, Proposed, RecordFacts, Relationship,
-    Standing, Strength, TokenFacts, Why,
+    AdminFacts, Agreement, Approval, ApprovalFacts, DepositFacts, Fact, FactsFacts, Holder,
+    PatientFacts, PatientStanding, PractitionerFacts, ProposalFacts, Proposed, RecordFacts,
+    Relationship, Standing, Strength, TokenFacts, Why,
 };
 pub use rules::{LoadError, Rules};
 pub use verdict::{Account, Decision, Grant, Outcome, Page, Permitted, Reason, Refusal, Verdict};

@@ -4,7 +4,7 @@
 //! A practice's token is for one errand; what it says is laid beside what is being done, and the
 //! policy compares. An unknown fact refuses.
 
-use crate::ask::{Ask, ChangeFacts, Deposit, TOKEN_LIFE_MS, Withdraw};
+use crate::ask::{Ask, ChangeFacts, Deposit, PassOn, TOKEN_LIFE_MS, Withdraw};
 use crate::caller::{Caller, Scope};
 use crate::cedar::{PracticeAct, PracticeToken};
 use crate::decide::{Entry, Weigh, Weighed, no_token, unknown};
@@ -16,6 +16,7 @@ use crate::words::{NhsNumber, Ods, hex};
 const DEPOSIT: &str = "deposit";
 const CONSENT: &str = "consent";
 const AGREEMENT: &str = "agreement";
+const OBJECTIONS: &str = "objections";
 
 /// What is being done: the act, its errand, whose practice and which patient.
 struct Doing<'a> {
@@ -70,6 +71,22 @@ impl Weigh for ChangeFacts {
         };
         let mut entry = doing.entry();
         entry.name("change", act.change.as_str());
+        entry.name("detail", act.detail.clone());
+        let outcome = under_token(rules, ask.caller(), &doing, facts);
+        Weighed { outcome, entry }
+    }
+}
+
+impl Weigh for PassOn {
+    fn weigh(rules: &Rules, ask: &Ask<PassOn>, facts: &DepositFacts) -> Weighed<()> {
+        let act = ask.act();
+        let doing = Doing {
+            action: "change",
+            errand: OBJECTIONS,
+            practice: &act.practice,
+            patient: None,
+        };
+        let mut entry = doing.entry();
         entry.name("detail", act.detail.clone());
         let outcome = under_token(rules, ask.caller(), &doing, facts);
         Weighed { outcome, entry }
@@ -139,6 +156,7 @@ fn practice_token(scope: &Scope, expires_ms: u64) -> Result<PracticeToken<'_>, R
     let (errand, practice, patient) = match scope {
         Scope::Deposit { practice, patient } => (DEPOSIT, practice, patient.as_ref()),
         Scope::Consent { practice, patient } => (CONSENT, practice, Some(patient)),
+        Scope::Objections { practice } => (OBJECTIONS, practice, None),
         Scope::Agreement { practice } => (AGREEMENT, practice, None),
         Scope::Records(_) => return Err(no_token()),
     };

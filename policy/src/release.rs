@@ -27,13 +27,13 @@ mod candidates;
 #[cfg(test)]
 mod traps;
 
-use candidates::{fittest_agreement, fittest_relationship};
+use candidates::{fittest_agreement, fittest_approval, fittest_relationship};
 
 /// The rule that permits, or the one that does not.
 type Ruling = Result<Reason, Reason>;
 
-/// A holder's place, its agreement's, and a category beside those of the holder's records.
-type RequestKey = (usize, Option<usize>, Option<Category>);
+/// A holder's place, its agreement's and approval's, and a category beside those of the holder's records.
+type RequestKey = (usize, Option<usize>, Option<usize>, Option<Category>);
 
 impl Weigh for Read {
     fn weigh(rules: &Rules, ask: &Ask<Read>, facts: &PatientFacts) -> Weighed<Page> {
@@ -53,6 +53,7 @@ impl Weigh for Read {
             return Weighed { outcome, entry };
         };
         entry.standing = facts.practitioner.known().ok().cloned();
+        doubted(&mut entry, facts);
 
         let categories = categories(scope);
         let life = ("read", token.expires_ms);
@@ -94,6 +95,7 @@ impl Weigh for IssueToken {
             }
         };
         entry.standing = facts.practitioner.known().ok().cloned();
+        doubted(&mut entry, facts);
 
         let categories = categories(scope);
         let codes: Vec<Value> = categories.iter().map(|it| it.code().into()).collect();
@@ -113,6 +115,13 @@ impl Weigh for IssueToken {
             (Scope::Records(scope), reason)
         });
         Weighed { outcome, entry }
+    }
+}
+
+/// Marks a decision on objections that may be out of date.
+fn doubted(entry: &mut Entry, facts: &PatientFacts) {
+    if let (Some(why), Fact::Known(_)) = (facts.objections_doubted, &facts.objections) {
+        entry.say("objections", format!("as last heard: {why}"));
     }
 }
 
@@ -140,6 +149,7 @@ static NOBODY: LazyLock<PractitionerFacts> = LazyLock::new(|| PractitionerFacts 
 static NOWHERE: LazyLock<Holder> = LazyLock::new(|| Holder {
     practice: Ods::nowhere(),
     agreements: Fact::Unknown(Why::NeverTold),
+    approvals: Fact::Unknown(Why::NeverTold),
     records: Vec::new(),
 });
 
@@ -197,8 +207,8 @@ impl<'a> Inquiry<'a> {
         });
         let relationships = match facts.relationships.known() {
             Ok(relationships) => relationships.as_slice(),
-            // Why: an emergency needs no relationship, so it need not be known.
-            Err(_) if scope.purpose.is_emergency() => &[],
+            // Why: neither an emergency nor a secondary use needs a relationship, so it need not be known.
+            Err(_) if scope.purpose.is_emergency() || scope.purpose.is_secondary() => &[],
             Err(why) => {
                 miss("relationships", why);
                 &[]
@@ -294,7 +304,8 @@ impl<'a> Inquiry<'a> {
         Err(refusal.unwrap_or_else(|| unknown("practice", Why::NeverTold)))
     }
 
-    /// A ruling on an ordinary record of this holder, of a category that agreement and token share.
+    /// A ruling on an ordinary record of this holder, of a category that agreement, token and (for a secondary
+    /// use) approval share.
     fn baseline(&mut self, at: usize, holder: &Holder) -> Ruling {
         let agreed: BTreeSet<Category> = holder
             .agreements
@@ -304,8 +315,20 @@ impl<'a> Inquiry<'a> {
             .flat_map(|agreement| &agreement.categories)
             .copied()
             .collect();
+        let approved: BTreeSet<Category> = holder
+            .approvals
+            .known()
+            .into_iter()
+            .flatten()
+            .flat_map(|approval| &approval.categories)
+            .copied()
+            .collect();
         let categories = self.bearing.categories;
-        let mut shared = categories.intersection(&agreed).copied();
+        let needs_none = !self.bearing.scope.purpose.is_secondary();
+        let mut shared = categories
+            .intersection(&agreed)
+            .copied()
+            .filter(|category| needs_none || approved.contains(category));
         let first = shared
             .next()
             .or_else(|| categories.first().copied())
@@ -341,10 +364,13 @@ impl<'a> Inquiry<'a> {
         let question = self.question(at, holder, category, labels);
         let ruling = self.rules.judge(question);
         // Why only now: an unknown fact costs what an answer costs.
-        match (&self.missing, holder.agreements.known()) {
-            (Some(reason), _) => Err(reason.clone()),
-            (None, Err(why)) => Err(unknown("agreements", why)),
-            (None, Ok(_)) => ruling,
+        let approvals = holder.approvals.known();
+        let needed = self.bearing.scope.purpose.is_secondary();
+        match (&self.missing, holder.agreements.known(), approvals) {
+            (Some(reason), ..) => Err(reason.clone()),
+            (None, Err(why), _) => Err(unknown("agreements", why)),
+            (None, Ok(_), Err(why)) if needed => Err(unknown("approvals", why)),
+            (None, Ok(_), Ok(_) | Err(_)) => ruling,
         }
     }
 
@@ -359,6 +385,9 @@ impl<'a> Inquiry<'a> {
         let agreements = holder.agreements.known().map_or(&[][..], Vec::as_slice);
         let agreement = fittest_agreement(agreements, holder, bearing, category, labels);
 
+        let approvals = holder.approvals.known().map_or(&[][..], Vec::as_slice);
+        let approval = fittest_approval(approvals, holder, bearing, category);
+
         // One request serves all records of a holder; a baseline category may lie outside them.
         let mut in_question: BTreeSet<Category> = holder
             .records
@@ -366,13 +395,19 @@ impl<'a> Inquiry<'a> {
             .map(|record| record.category)
             .collect();
         let beside = in_question.insert(category).then_some(category);
-        let key = (at, agreement.map(|(place, _)| place), beside);
+        let key = (
+            at,
+            agreement.map(|(place, _)| place),
+            approval.map(|(place, _)| place),
+            beside,
+        );
         let request = match self.requests.entry(key) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => slot.insert(rules.lexicon.release_request(
                 &rules.schema,
                 bearing,
                 agreement.map(|(_, agreement)| agreement),
+                approval.map(|(_, approval)| approval),
                 self.relationship,
                 &in_question,
             )),
@@ -394,6 +429,7 @@ impl<'a> Inquiry<'a> {
     fn evidence(&self) -> &'static str {
         match self.relationship.map(|relationship| relationship.strength) {
             _ if self.bearing.scope.purpose.is_emergency() => "emergency",
+            _ if self.bearing.scope.purpose.is_secondary() => "approval",
             Some(Strength::Corroborated) => "corroborated",
             Some(Strength::Asserted) => "asserted",
             None => "none",

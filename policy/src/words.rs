@@ -190,6 +190,8 @@ vocabulary! {
         Hospital = "hospital",
         /// A research organisation.
         Research = "research",
+        /// The keeper of an opt-out list, such as the national one.
+        OptOutList = "opt-out-list",
         /// An administrator of the gateway.
         Admin = "admin",
         /// An auditor.
@@ -278,6 +280,14 @@ impl Purpose {
             Purpose::Hoperat => "HOPERAT",
             Purpose::Unserved(code) => code,
         }
+    }
+
+    /// The purposes beyond the patient's own care, which need an approval.
+    pub const SECONDARY: [Purpose; 3] = [Purpose::Hresch, Purpose::Pubhlth, Purpose::Hoperat];
+
+    /// Whether this purpose is one beyond the patient's own care that is served to some.
+    pub const fn is_secondary(&self) -> bool {
+        matches!(self, Purpose::Hresch | Purpose::Pubhlth | Purpose::Hoperat)
     }
 
     /// Whether this purpose declares an emergency.

@@ -343,6 +343,7 @@ fn build(case: Case) -> World {
     world.record().category = case.category;
     // The agreement names every purpose, so that nothing is refused merely for want of it.
     world.agreement().purposes = purposes().into();
+    world.facts.holders[0].approvals = Fact::Known(Vec::new());
     world.practitioner().role = case.role;
     if !case.trained {
         world.practitioner().trained_until_ms = Fact::Known(NOW_MS - 1);

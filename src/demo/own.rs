@@ -262,7 +262,7 @@ impl Stage<'_> {
             (
                 "research without an approval",
                 "research-c",
-                with(&[person("r-quill"), ("purpose", json!("HRESCH"))]),
+                with(&[person("r-quill"), ("purpose", json!("PUBHLTH"))]),
             ),
         ];
         for (what, party, details) in cases {

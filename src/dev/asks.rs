@@ -137,6 +137,18 @@ pub fn catalogue() -> Vec<Value> {
         )
         .reads(format!("/fhir/Observation?patient={}", fixture.nhs))
     }));
+    asks.extend(objector().map(|fixture| {
+        Ask::new(
+            "research-objection",
+            false,
+            "the patient objected to research too",
+            fixture.nhs,
+        )
+        .by("research-c", "r-quill")
+        .without("relationship")
+        .with("purpose", "HRESCH".into())
+        .reads(format!("/fhir/Observation?patient={}", fixture.nhs))
+    }));
     asks.iter().map(Ask::to_json).collect()
 }
 
@@ -187,6 +199,17 @@ fn permitted(first: &Fixture) -> Vec<Ask> {
         )
         .emergency("BTG")
         .reads(format!("/fhir/AllergyIntolerance?patient={nhs}")),
+        Ask::new(
+            "research",
+            true,
+            "the practice approved this organisation's research; the patient did not object",
+            nhs,
+        )
+        .by("research-c", "r-quill")
+        .without("relationship")
+        .with("purpose", "HRESCH".into())
+        .with("categories", json!(["observations", "problems"]))
+        .reads(format!("/fhir/Observation?patient={nhs}")),
         Ask::new("emergency-treatment", true, "ETREAT is agreed too", nhs)
             .emergency("ETREAT")
             .reads(format!("/fhir/AllergyIntolerance?patient={nhs}")),
@@ -243,10 +266,25 @@ fn refused(first: &Fixture) -> Vec<Ask> {
         )
         .by("hospital-a", "clerk-moss")
         .with("categories", json!(["medications"])),
-        no("research", "secondary use has no approval here")
-            .by("research-c", "r-quill")
-            .without("relationship")
-            .with("purpose", "HRESCH".into()),
+        no(
+            "research-without-approval",
+            "the practice approved research, not public health",
+        )
+        .by("research-c", "r-quill")
+        .without("relationship")
+        .with("purpose", "PUBHLTH".into()),
+        no(
+            "research-by-a-hospital",
+            "a secondary use goes through a research organisation's own system",
+        )
+        .without("relationship")
+        .with("purpose", "HRESCH".into()),
+        no(
+            "research-break-glass",
+            "nobody breaks the glass for research",
+        )
+        .by("research-c", "r-quill")
+        .emergency("BTG"),
         Ask::new(
             "unknown-patient",
             false,

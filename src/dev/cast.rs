@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{WorldError, read};
 use crate::facts::{
-    Acceptance, AgreementRow, Client, Objection, Organisation, Practitioner, Registration,
-    RelationshipRow, Statement,
+    Acceptance, AgreementRow, ApprovalRow, Client, Objection, Organisation, Practitioner,
+    Registration, RelationshipRow, Statement,
 };
 use crate::fhir::fixtures::{Fixture, small_set};
 
@@ -301,6 +301,23 @@ fn agreements(now_ms: u64) -> Vec<Statement> {
         ),
         agreement("B82617-RJ1-2026", PRACTICE_B, HOSPITAL_A, &["TREAT"]),
         agreement("B82617-RM3-2026", PRACTICE_B, HOSPITAL_B, &["TREAT"]),
+        agreement(
+            "A81001-R0C01-2026",
+            PRACTICE_A,
+            RESEARCH_C,
+            &["HRESCH", "PUBHLTH"],
+        ),
+        Statement::Approval(ApprovalRow {
+            reference: "26/CAG/0042".to_owned(),
+            practice: PRACTICE_A.to_owned(),
+            organisation: RESEARCH_C.to_owned(),
+            purposes: vec!["HRESCH".to_owned()],
+            categories: ["observations", "problems", "medications"]
+                .map(str::to_owned)
+                .to_vec(),
+            from_ms: day(now_ms, -1),
+            until_ms: day(now_ms, 365),
+        }),
     ]
 }
 

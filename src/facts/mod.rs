@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use policy::facts::{
-    Agreement, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts, Relationship,
-    Standing, Why,
+    Agreement, Approval, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts,
+    Relationship, Standing, Why,
 };
 use policy::words::{ClientId, NhsNumber, Ods, PractitionerId, Purpose};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -27,7 +27,7 @@ pub use deed::{Deed, Unfit};
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
 pub use register::{Register, Registered};
 pub use statement::{
-    Acceptance, AgreementRow, Client, OPERATOR, Objection, Organisation, Practitioner,
+    Acceptance, AgreementRow, ApprovalRow, Client, OPERATOR, Objection, Organisation, Practitioner,
     Registration, RelationshipRow, Statement, StatementError, Tags,
 };
 pub(crate) use statement::{category, fixed, number, ods, relation};
@@ -491,9 +491,14 @@ impl Facts {
                 Ok(_) => agreed(rows),
                 Err(why) => Fact::Unknown(why),
             };
+            let approvals = match question.purpose.is_secondary() {
+                false => Fact::Unknown(Why::NotAsked),
+                true => self.approvals(&practice, &asking).await?,
+            };
             holders.push(Holder {
                 practice,
                 agreements,
+                approvals,
                 records: Vec::new(),
             });
         }
@@ -505,8 +510,25 @@ impl Facts {
             patient,
             // INVARIANT: a practice whose rows do not add up may have lost an objection.
             objections: unsound.map_or(objections, Fact::Unknown),
+            objections_doubted: None,
             holders,
             relationships,
+        })
+    }
+
+    async fn approvals(
+        &self,
+        practice: &Ods,
+        asking: &[u8; 8],
+    ) -> Result<Fact<Vec<Approval>>, StoreError> {
+        let parts = [&fixed(practice.as_str())[..], asking];
+        let rows = self.rows(Kind::Approval, &parts).await?;
+        Ok(match self.soundness(practice.as_str()) {
+            Ok(_) => gather(rows, |statement| match statement {
+                Statement::Approval(row) => row.approval().ok(),
+                _ => None,
+            }),
+            Err(why) => Fact::Unknown(why),
         })
     }
 
@@ -570,6 +592,8 @@ pub struct Question<'a> {
     pub practitioner: &'a PractitionerId,
     /// About whom.
     pub patient: &'a NhsNumber,
+    /// What for: what is looked at, and how old objections may be, depends on it.
+    pub purpose: &'a Purpose,
     /// Practices whose records of this patient stand in the store.
     pub keepers: &'a BTreeSet<Ods>,
     /// When, milliseconds.

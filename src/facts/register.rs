@@ -125,6 +125,7 @@ impl Register {
             Statement::Proposal(row) => drop(self.proposals.insert(row.name(), row.clone())),
             Statement::Registration(_)
             | Statement::Agreement(_)
+            | Statement::Approval(_)
             | Statement::Objection(_)
             | Statement::Relationship(_)
             | Statement::Acceptance(_) => {}
@@ -144,6 +145,7 @@ impl Register {
             Statement::Proposal(row) => drop(self.proposals.remove(&row.name())),
             Statement::Registration(_)
             | Statement::Agreement(_)
+            | Statement::Approval(_)
             | Statement::Objection(_)
             | Statement::Relationship(_)
             | Statement::Acceptance(_) => {}

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::facts::{Agreement, Relationship, Strength};
+use policy::facts::{Agreement, Approval, Relationship, Strength};
 use policy::words::{
     Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, RelationKind, Role,
 };
@@ -42,7 +42,7 @@ pub struct Client {
     pub id: String,
     /// Display name.
     pub name: String,
-    /// `practice`, `hospital`, `research`, `admin`, `auditor`, `privacy-officer`, `patient-portal`.
+    /// `practice`, `hospital`, `research`, `opt-out-list`, `admin`, `auditor`, `privacy-officer`, `patient-portal`.
     pub role: String,
     /// ODS codes it acts for; the first is its own.
     pub organisations: Vec<String>,
@@ -105,6 +105,27 @@ pub struct AgreementRow {
     /// Whether a declared emergency overrides an objection at this practice.
     #[serde(default)]
     pub emergency_overrides_objection: bool,
+    /// Start of validity, milliseconds.
+    pub from_ms: u64,
+    /// End of validity (exclusive), milliseconds.
+    pub until_ms: u64,
+}
+
+/// A practice's approval of secondary uses (`HRESCH`, `PUBHLTH`, `HOPERAT`) by exactly one organisation. It stands
+/// where care has a relationship: without it no agreement opens anything for such a use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRow {
+    /// The approval's own reference, such as an ethics committee's.
+    pub reference: String,
+    /// ODS code of the practice that approves.
+    pub practice: String,
+    /// ODS code of the organisation that may ask.
+    pub organisation: String,
+    /// PurposeOfUse codes, of the secondary uses only.
+    pub purposes: Vec<String>,
+    /// Categories of record.
+    pub categories: Vec<String>,
     /// Start of validity, milliseconds.
     pub from_ms: u64,
     /// End of validity (exclusive), milliseconds.
@@ -177,6 +198,7 @@ pub enum Statement {
     Practitioner(Practitioner),
     Registration(Registration),
     Agreement(AgreementRow),
+    Approval(ApprovalRow),
     Objection(Objection),
     Relationship(RelationshipRow),
     Acceptance(Acceptance),
@@ -213,6 +235,7 @@ pub(super) enum Kind {
     Practitioner = b'p',
     Registration = b'R',
     Agreement = b'A',
+    Approval = b'V',
     Objection = b'O',
     Relationship = b'L',
     Acceptance = b'C',
@@ -253,6 +276,7 @@ impl Statement {
             }
             Self::Registration(row) => &row.practice,
             Self::Agreement(row) => &row.practice,
+            Self::Approval(row) => &row.practice,
             Self::Objection(row) => &row.practice,
             Self::Relationship(row) => &row.practice,
             Self::Acceptance(row) => &row.practice,
@@ -283,6 +307,14 @@ impl Statement {
                     &fixed(&row.practice),
                     &fixed(&row.organisation),
                     &tags.tag("agreement", &row.reference),
+                ],
+            ),
+            Self::Approval(row) => prefix(
+                Kind::Approval,
+                &[
+                    &fixed(&row.practice),
+                    &fixed(&row.organisation),
+                    &tags.tag("approval", &row.reference),
                 ],
             ),
             Self::Objection(row) => prefix(
@@ -338,6 +370,7 @@ impl Statement {
                 ods(&row.practice).map(drop)
             }
             Self::Agreement(row) => row.agreement().map(drop),
+            Self::Approval(row) => row.approval().map(drop),
             Self::Objection(row) => {
                 number(&row.patient)?;
                 ods(&row.practice)?;
@@ -428,6 +461,41 @@ impl AgreementRow {
                 .collect::<Result<_, _>>()?,
             accepts_asserted: self.accepts_asserted,
             emergency_overrides_objection: self.emergency_overrides_objection,
+            from_ms: self.from_ms,
+            until_ms: self.until_ms,
+        })
+    }
+}
+
+impl ApprovalRow {
+    /// As the policy reads it.
+    ///
+    /// # Errors
+    /// The member that is not in its vocabulary.
+    pub fn approval(&self) -> Result<Approval, StatementError> {
+        if self.from_ms >= self.until_ms {
+            return Err(wrong("until_ms", "must be later than from_ms"));
+        }
+        if self.purposes.is_empty() || self.categories.is_empty() {
+            return Err(wrong("purposes, categories", "must each name at least one"));
+        }
+        let purposes = purposes(&self.purposes)?;
+        if !purposes.iter().all(Purpose::is_secondary) {
+            return Err(wrong(
+                "purposes",
+                "of an approval must be HRESCH, PUBHLTH or HOPERAT: care has a relationship, not an approval",
+            ));
+        }
+        if !(1..=128).contains(&self.reference.chars().count()) {
+            return Err(wrong("reference", "must have 1 to 128 characters"));
+        }
+        let categories = self.categories.iter().map(|code| category(code));
+        Ok(Approval {
+            reference: self.reference.clone(),
+            practice: ods(&self.practice)?,
+            organisation: ods(&self.organisation)?,
+            purposes,
+            categories: categories.collect::<Result<_, _>>()?,
             from_ms: self.from_ms,
             until_ms: self.until_ms,
         })

@@ -129,6 +129,7 @@ impl Gateway {
             }
             Scope::Deposit { practice, .. }
             | Scope::Consent { practice, .. }
+            | Scope::Objections { practice }
             | Scope::Agreement { practice } => {
                 let mut facts = self.of_practice(&caller, practice, now_ms).await?;
                 facts.registration = match (&scope, &patient) {
@@ -233,6 +234,7 @@ impl Gateway {
             practitioner: Fact::Unknown(Why::NotAsked),
             patient: Fact::Unknown(Why::NotAsked),
             objections: Fact::Unknown(Why::NotAsked),
+            objections_doubted: None,
             holders: Vec::new(),
             relationships: Fact::Unknown(Why::NotAsked),
         };
@@ -259,6 +261,7 @@ impl Gateway {
             organisation: &organisation,
             practitioner: &scope.practitioner,
             patient: &scope.patient,
+            purpose: &scope.purpose,
             keepers,
             now_ms,
         };
@@ -383,6 +386,6 @@ fn patient_of(scope: &Scope) -> Option<&NhsNumber> {
         Scope::Records(scope) => Some(&scope.patient),
         Scope::Consent { patient, .. } => Some(patient),
         Scope::Deposit { patient, .. } => patient.as_ref(),
-        Scope::Agreement { .. } => None,
+        Scope::Objections { .. } | Scope::Agreement { .. } => None,
     }
 }

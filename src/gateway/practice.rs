@@ -98,9 +98,11 @@ impl Gateway {
             .and_then(|token| patient_of(&token.scope))
             .cloned();
         let practice = match caller.token().map(|token| &token.scope) {
-            Some(Scope::Deposit { practice, .. } | Scope::Consent { practice, .. }) => {
-                Some(practice.clone())
-            }
+            Some(
+                Scope::Deposit { practice, .. }
+                | Scope::Consent { practice, .. }
+                | Scope::Objections { practice },
+            ) => Some(practice.clone()),
             _ => caller.organisations().first().cloned(),
         };
         let practice = practice.ok_or(Fault::Bug("a client that acts for nobody"))?;

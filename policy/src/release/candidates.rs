@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::cedar::Bearing;
-use crate::facts::{Agreement, Holder, Relationship, Strength};
+use crate::facts::{Agreement, Approval, Holder, Relationship, Strength};
 use crate::words::{Category, Label};
 
 /// The agreement that fits best, and its place.
@@ -27,6 +27,24 @@ pub(super) fn fittest_agreement<'a>(
             agreement.labels.is_superset(labels),
             agreement.emergency_overrides_objection || !is_objected,
             agreement.accepts_asserted,
+        )
+    })
+}
+
+/// The approval that fits best, and its place.
+pub(super) fn fittest_approval<'a>(
+    approvals: &'a [Approval],
+    holder: &Holder,
+    bearing: &Bearing<'_>,
+    category: Category,
+) -> Option<(usize, &'a Approval)> {
+    approvals.iter().enumerate().max_by_key(|(_, approval)| {
+        (
+            approval.practice == holder.practice
+                && approval.organisation == bearing.practitioner.organisation
+                && approval.purposes.contains(&bearing.scope.purpose)
+                && (approval.from_ms..approval.until_ms).contains(&bearing.now_ms),
+            approval.categories.contains(&category),
         )
     })
 }

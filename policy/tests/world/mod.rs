@@ -12,8 +12,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    Agreement, Ask, Caller, Category, ClientId, ClientRole, Decision, DepositFacts, Fact, Holder,
-    IssueToken, Label, NhsNumber, Ods, PatientFacts, PatientStanding, PractitionerFacts,
+    Agreement, Approval, Ask, Caller, Category, ClientId, ClientRole, Decision, DepositFacts, Fact,
+    Holder, IssueToken, Label, NhsNumber, Ods, PatientFacts, PatientStanding, PractitionerFacts,
     PractitionerId, Purpose, Read, RecordFacts, RecordId, RecordScope, RelationClaim, RelationKind,
     Relationship, Role, Rules, Scope, Selection, Standing, Strength, Token, TokenFacts, Why,
     decide,
@@ -79,9 +79,11 @@ impl World {
                     practice: ods("A81001"),
                 }),
                 objections: Fact::Known(BTreeSet::new()),
+                objections_doubted: None,
                 holders: vec![Holder {
                     practice: ods("A81001"),
                     agreements: Fact::Known(vec![agreement("A81001")]),
+                    approvals: Fact::Unknown(Why::NotAsked),
                     records: vec![record(1, Category::Medications, &[])],
                 }],
                 relationships: Fact::Known(vec![relationship()]),
@@ -98,6 +100,26 @@ impl World {
         world.scope.acknowledged = true;
         world.facts.relationships = Fact::Known(Vec::new());
         world
+    }
+
+    /// A researcher of R0C01 wants to read the same medications under the practice's approval.
+    pub fn in_research() -> World {
+        let mut world = World::in_order();
+        world.client_role = ClientRole::Research;
+        world.organisations = vec![ods("R0C01")];
+        world.scope.purpose = Purpose::Hresch;
+        world.scope.relationship = None;
+        world.facts.relationships = Fact::Unknown(Why::NotAsked);
+        world.practitioner().organisation = ods("R0C01");
+        world.practitioner().role = Role::Researcher;
+        world.agreement().organisation = ods("R0C01");
+        world.agreement().purposes = [Purpose::Hresch].into();
+        world.facts.holders[0].approvals = Fact::Known(vec![approval()]);
+        world
+    }
+
+    pub fn approval(&mut self) -> &mut Approval {
+        &mut known(&mut self.facts.holders[0].approvals)[0]
     }
 
     pub fn practitioner(&mut self) -> &mut PractitionerFacts {
@@ -192,6 +214,18 @@ pub fn agreement(practice: &str) -> Agreement {
     }
 }
 
+pub fn approval() -> Approval {
+    Approval {
+        reference: "26/CAG/0042".into(),
+        practice: ods("A81001"),
+        organisation: ods("R0C01"),
+        purposes: [Purpose::Hresch].into(),
+        categories: [Category::Medications, Category::Problems].into(),
+        from_ms: NOW_MS,
+        until_ms: NOW_MS + 1,
+    }
+}
+
 pub fn relationship() -> Relationship {
     Relationship {
         patient: patient(),
@@ -228,7 +262,7 @@ pub fn is_permit<A: policy::Act>(decision: &Decision<A>) -> bool {
 pub type Fault = (&'static str, fn(&mut World), &'static str);
 
 /// Everything that can be wrong with a read, one thing at a time, and the guard that says so.
-/// Those that begin with `e:` are about an emergency.
+/// Those that begin with `e:` are about an emergency, with `r:` about research.
 pub const FAULTS: &[Fault] = &[
     (
         "expired token",
@@ -266,12 +300,95 @@ pub const FAULTS: &[Fault] = &[
         "never-untrained",
     ),
     (
-        "research",
+        "research through a hospital's system",
         |w| {
             w.scope.purpose = Purpose::Hresch;
             w.agreement().purposes.insert(Purpose::Hresch);
+            w.practitioner().role = Role::Researcher;
+            let approval = Approval {
+                organisation: ods("RJ1"),
+                ..approval()
+            };
+            w.facts.holders[0].approvals = Fact::Known(vec![approval]);
         },
-        "never-another-purpose",
+        "never-through-another-client",
+    ),
+    (
+        "r: no approval",
+        |w| w.facts.holders[0].approvals = Fact::Known(Vec::new()),
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: approval of another practice",
+        |w| w.approval().practice = ods("A81002"),
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: approval of another organisation",
+        |w| w.approval().organisation = ods("R0C02"),
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: approval for another purpose",
+        |w| w.approval().purposes = [Purpose::Pubhlth].into(),
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: category not in the approval",
+        |w| {
+            w.approval().categories = [Category::Problems].into();
+            w.scope.categories = Some([Category::Medications].into());
+        },
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: approval over",
+        |w| w.approval().until_ms = NOW_MS,
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: approval not begun",
+        |w| w.approval().from_ms = NOW_MS + 1,
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: no researcher",
+        |w| w.practitioner().role = Role::Doctor,
+        "never-secondary-use-without-approval",
+    ),
+    (
+        "r: no agreement for the purpose",
+        |w| w.agreement().purposes = [Purpose::Treat].into(),
+        "never-without-agreement",
+    ),
+    (
+        "r: objection",
+        |w| w.object(Purpose::Hresch),
+        "never-against-objection",
+    ),
+    (
+        "r: objection, where an emergency would override it",
+        |w| {
+            w.object(Purpose::Hresch);
+            w.agreement().emergency_overrides_objection = true;
+        },
+        "never-against-objection",
+    ),
+    (
+        "r: an emergency declared through a research system",
+        |w| {
+            w.scope.purpose = Purpose::Btg;
+            w.scope.reason = Some("found unconscious".into());
+            w.scope.acknowledged = true;
+            w.practitioner().role = Role::Doctor;
+            w.agreement().purposes.insert(Purpose::Btg);
+        },
+        "never-through-another-client",
+    ),
+    (
+        "r: sensitive label not covered",
+        |w| w.record().labels = [Label::HIV].into(),
+        "never-sensitive-by-default",
     ),
     (
         "unserved purpose",
@@ -432,6 +549,8 @@ pub const FAULTS: &[Fault] = &[
 pub fn faulty((name, spoil, _): &Fault) -> World {
     let mut world = if name.starts_with("e:") {
         World::in_emergency()
+    } else if name.starts_with("r:") {
+        World::in_research()
     } else {
         World::in_order()
     };
@@ -464,12 +583,13 @@ pub fn practice_facts() -> DepositFacts {
     }
 }
 
-pub fn unknowns() -> [Why; 6] {
+pub fn unknowns() -> [Why; 7] {
     [
         Why::NeverTold,
         Why::Contested,
         Why::Anchor,
         Why::Silent,
+        Why::Incomplete,
         Why::Store,
         Why::NotAsked,
     ]
