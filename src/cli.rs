@@ -1,5 +1,7 @@
 //! What each command does, and what it says. Messages go to a person; `--json` is for machines.
 
+pub mod admin;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

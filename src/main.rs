@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use sallyport::bench::{Part, Size};
 use sallyport::cli;
 
@@ -75,6 +75,13 @@ enum Command {
         #[command(subcommand)]
         command: Store,
     },
+    /// Administer a running gateway, over mutual TLS.
+    Admin(cli::admin::Arguments),
+    /// Print completions for a shell, to be sourced by it.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Read and check the signed access log, offline.
     Audit {
         #[command(subcommand)]
@@ -141,6 +148,12 @@ fn main() -> ExitCode {
             json,
         ),
         Command::Init { config, statements } => cli::init(&config, &statements),
+        Command::Admin(arguments) => cli::admin::admin(arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "sallyport", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
         Command::Serve { config } => cli::serve(&config),
         Command::Store {
             command: Store::Rebuild { config },

@@ -13,6 +13,8 @@ mod common;
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use common::*;
 use hyper::{Method, StatusCode};
 use keys::{ClientKey, OpenKey};
@@ -434,4 +436,121 @@ async fn every_act_is_an_entry_with_who_and_why_and_the_refused_ones_too() {
     assert_eq!(unfit.status, StatusCode::CONFLICT, "{}", unfit.text());
     let entries = stage.entries().await;
     assert!(entries.values().any(|leaf| leaf.contains("admin.unfit")));
+}
+
+/// The program itself, as an administrator runs it: exit code, and what it said.
+fn sallyport(stage: &Stage, admin: &str, arguments: &[&str]) -> (i32, String) {
+    let config = stage.path().join(format!("{admin}.toml"));
+    let text = format!(
+        "url = \"{}\"\nca = \"ca.pem\"\nclient = \"clients/{admin}\"\n",
+        stage.world.url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_sallyport"))
+        .args(["admin", "--config", config.to_str().unwrap()])
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = [out.stdout, out.stderr].concat();
+    (out.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_does_it_all() {
+    let (stage, authority) = Authority::stage().await;
+    let (newcomer, _) = authority.newcomer(&stage, "hospital-d", "RD9");
+    let certificate = stage.path().join("clients/hospital-d/cert.pem");
+    let certificate = certificate.to_str().unwrap();
+    let run = |admin: &'static str, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        tokio::task::block_in_place(|| sallyport(&stage, admin, &words))
+    };
+    let (code, said) = run("admin-1", "status");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("proposals_waiting: 0"), "{said}");
+    let (code, said) = run("hospital-a", "status");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("not permitted (entry "), "{said}");
+    let (code, said) = run(
+        "admin-1",
+        "organisation register RD9 --name Fourth --role hospital",
+    );
+    assert_eq!(code, 0, "{said}");
+    let register = format!(
+        "client register RD9 --name EPR --role hospital --organisation RD9 --certificate {certificate}"
+    );
+    let (code, said) = run("admin-1", &register);
+    assert_eq!(
+        (code, said.contains("why: is required")),
+        (1, true),
+        "{said}"
+    );
+    let (code, said) = run("admin-1", &format!("{register} --why contract"));
+    assert_eq!(code, 0, "{said}");
+    let digits = said
+        .split("approve ")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap();
+    let (code, said) = run("admin-2", "proposals list");
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("by ines.roth (admin-1)") && said.contains("why: contract"),
+        "{said}"
+    );
+    // Without a terminal nothing is approved, stopped or removed by accident.
+    let (code, said) = run("admin-2", &format!("proposals approve {digits}"));
+    assert_eq!((code, said.contains("--yes")), (2, true), "{said}");
+    let (code, said) = run("admin-1", &format!("proposals approve {digits} --yes"));
+    assert_eq!(code, 1, "{said}");
+    let (code, said) = run("admin-2", &format!("proposals approve {digits} --yes"));
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(answers(&newcomer).await, StatusCode::OK);
+    let stop = format!("certificate suspend {certificate} --why stolen --yes --json");
+    let (code, said) = run("admin-2", &stop);
+    assert_eq!(code, 0, "{said}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert!(said["entry"].as_u64().unwrap() > 0, "{said}");
+    assert_eq!(answers(&newcomer).await, StatusCode::FORBIDDEN);
+    let (code, said) = run("admin-2", "directory");
+    assert_eq!((code, said.contains("ods: RD9")), (0, true), "{said}");
+    let (code, said) = run("admin-2", "keys list A81001");
+    assert_eq!((code, said.contains("version: 1")), (0, true), "{said}");
+    let nowhere = ["admin", "--url", "https://127.0.0.1:1", "status"];
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_sallyport"))
+        .args(nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_token_is_killed_by_its_name_also_across_a_restart() {
+    let stage = Stage::new().await;
+    let (admin, hospital) = (stage.party("admin-1"), stage.party("hospital-a"));
+    let read = token(&hospital, &treat(hale().nhs)).await;
+    let other = token(&hospital, &treat(hale().nhs)).await;
+    let path = everything(hale().nhs);
+    assert_eq!(get(&hospital, &read, &path).await.status, StatusCode::OK);
+    let claims = B64.decode(read.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let jti = claims["jti"].as_str().unwrap();
+    let silent = json!({ "act": "token.revoke", "object": jti });
+    let silent = post_to(&admin, "/admin/acts", &silent).await;
+    assert_eq!(silent.status, StatusCode::BAD_REQUEST, "{}", silent.text());
+    done(&act(&admin, "token.revoke", jti, Value::Null).await);
+    assert_eq!(
+        get(&hospital, &read, &path).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    let stage = stage.restart().await;
+    let hospital = stage.party("hospital-a");
+    assert_eq!(
+        get(&hospital, &read, &path).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(get(&hospital, &other, &path).await.status, StatusCode::OK);
 }

@@ -167,6 +167,8 @@ const TABLE: &[Row] = &[
         "/admin/keys/A81001/retire",
         Wants::Admin,
     ),
+    row("GET", "/admin/status", "/admin/status", Wants::Admin),
+    row("GET", "/admin/directory", "/admin/directory", Wants::Admin),
     row("POST", "/admin/acts", "/admin/acts", Wants::Admin),
     row("GET", "/admin/proposals", "/admin/proposals", Wants::Admin),
     row(

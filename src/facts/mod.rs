@@ -18,7 +18,7 @@ use policy::facts::{
     Agreement, Approval, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts,
     Relationship, Standing, Why,
 };
-use policy::words::{ClientId, NhsNumber, Ods, PractitionerId, Purpose};
+use policy::words::{ClientId, ClientRole, NhsNumber, Ods, PractitionerId, Purpose};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use anchor::{Anchor, AnchorError};
@@ -554,7 +554,8 @@ impl Facts {
             Some(Fact::Known(_)) => Fact::Known(true),
             Some(Fact::Unknown(why)) => Fact::Unknown(why),
             None => match self.soundness(practice.as_str()) {
-                Ok(_) => Fact::Known(false),
+                // Why accepted without a word of the practice: two people registered it as the practice's own.
+                Ok(_) => Fact::Known(own_system(&self.register(), practice, client)),
                 Err(why) => Fact::Unknown(why),
             },
         })
@@ -702,6 +703,17 @@ fn standing(
             }
         }
     }
+}
+
+/// Whether this client is this practice's own system, and no supplier's that acts for it too.
+fn own_system(register: &Fact<Arc<Register>>, practice: &Ods, client: &ClientId) -> bool {
+    let Fact::Known(register) = register else {
+        return false;
+    };
+    let client = register.client(client);
+    client.is_some_and(|it| {
+        it.role == ClientRole::Practice && it.organisations.first() == Some(practice)
+    })
 }
 
 fn practitioner(

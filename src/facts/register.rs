@@ -7,6 +7,8 @@ use std::sync::Arc;
 use policy::facts::{Fact, PractitionerFacts, Proposed, Why};
 use policy::words::{ClientId, ClientRole, Ods, PersonId, PractitionerId};
 
+use serde_json::{Value, json};
+
 use super::proposal::Proposal;
 use super::statement::{
     Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
@@ -201,6 +203,46 @@ impl Register {
         [ClientRole::Admin, ClientRole::PrivacyOfficer]
             .into_iter()
             .find(lacks)
+    }
+
+    /// How many are registered, who is stopped and whose training is not current, for an administrator.
+    #[must_use]
+    pub fn status(&self, now_ms: u64) -> Value {
+        let organisations = self.organisations.values();
+        let stopped: Vec<&str> = organisations
+            .filter(|it| it.suspended)
+            .map(|it| it.ods.as_str())
+            .collect();
+        let clients = self.clients.values().filter(|it| it.suspended());
+        let clients: Vec<&str> = clients.map(|it| it.id.as_str()).collect();
+        let certificates = self.clients.values().flat_map(|it| it.row.stopped.iter());
+        let people = self.practitioners.values();
+        let resting = people.clone().filter(|it| it.suspended).count();
+        let untrained = people
+            .filter(|it| it.trained_until_ms.is_none_or(|until| until <= now_ms))
+            .count();
+        json!({
+            "organisations": { "registered": self.organisations.len(), "suspended": stopped },
+            "clients": {
+                "registered": self.clients.len(), "suspended": clients,
+                "suspended_certificates": certificates.collect::<Vec<_>>(),
+            },
+            "practitioners": {
+                "registered": self.practitioners.len(), "suspended": resting, "untrained": untrained,
+            },
+            "proposals_waiting": self.proposals(now_ms).count(),
+        })
+    }
+
+    /// Every organisation, client and practitioner as stated, for an administrator.
+    #[must_use]
+    pub fn everyone(&self) -> Value {
+        let clients: Vec<&Client> = self.clients.values().map(|it| &it.row).collect();
+        json!({
+            "organisations": self.organisations.values().collect::<Vec<_>>(),
+            "clients": clients,
+            "practitioners": self.practitioners.values().collect::<Vec<_>>(),
+        })
     }
 
     /// The proposals that wait, and can still be approved.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use policy::{Act, AdminAct, Ask, Caller, Decision, Fact, Refusal};
+use policy::{Act, AdminAct, Ask, Caller, Decision, Fact, Refusal, TOKEN_LIFE_MS};
 use serde_json::{Value, json};
 
 use super::{Answer, Fault, Gateway};
@@ -20,6 +20,15 @@ pub struct Wish {
     pub why: String,
     /// What the act needs to know beside; null where it needs nothing.
     pub payload: Value,
+}
+
+impl Wish {
+    /// Whether the ledger wants to know why: for what takes two, and for what stops somebody.
+    #[must_use]
+    pub fn wants_reason(&self) -> bool {
+        let (_, verb) = self.act.split_once('.').unwrap_or_default();
+        AdminAct::takes_two(&self.act) || matches!(verb, "suspend" | "retire" | "revoke")
+    }
 }
 
 /// What came of a wish.
@@ -44,7 +53,11 @@ impl Gateway {
                 }
             });
         }
-        Ok(match self.administer_alone(caller, wish).await? {
+        let answer = match wish.act.as_str() {
+            "token.revoke" => self.revoke_token(caller, wish).await?,
+            _ => self.administer_alone(caller, wish).await?,
+        };
+        Ok(match answer {
             Answer::Refused(receipt) => Answer::Refused(receipt),
             Answer::Done(value, receipt) => Answer::Done(Outcome::Done(value), receipt),
         })
@@ -83,6 +96,60 @@ impl Gateway {
                 Ok(Answer::Done(json!({}), receipt))
             }
         }
+    }
+
+    /// Kills an access token by its `jti`, whoever holds it; the entry says so again after a restart.
+    async fn revoke_token(&self, caller: Caller, wish: Wish) -> Result<Answer<Value>, Fault> {
+        let now_ms = self.clock.now_ms();
+        let facts = self.of_client(&caller, now_ms);
+        let jti = wish.object.clone();
+        let act = AdminAct {
+            act: wish.act,
+            object: wish.object,
+            why: wish.why,
+        };
+        match policy::decide(&self.rules, Ask::new(caller, act), &facts) {
+            Decision::Refuse(refusal) => self.refused(refusal).await,
+            Decision::Permit(grant) => {
+                let members = vec![("rv", jti.as_str().into())];
+                let recorded = self.record(grant, None, Extra { members }).await?;
+                let (_grant, receipt) = recorded.into_parts();
+                // Why so late: its expiry is not known here, and no token lives longer than a whole life from now.
+                self.tokens.revoke(&jti, now_ms + 2 * TOKEN_LIFE_MS, now_ms);
+                Ok(Answer::Done(json!({}), receipt))
+            }
+        }
+    }
+
+    /// How the gateway stands, in counts and names of what is stopped: read by an administrator, recorded.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn status(&self, caller: Caller) -> Result<Answer<Value>, Fault> {
+        let now_ms = self.clock.now_ms();
+        Ok(match self.look_at(caller, "status").await? {
+            Answer::Refused(receipt) => Answer::Refused(receipt),
+            Answer::Done((), receipt) => {
+                let mut status = self.directory()?.status(now_ms);
+                if let Some(status) = status.as_object_mut() {
+                    let entries = self.ledger.health().size;
+                    status.insert("ledger_entries".to_owned(), entries.into());
+                    status.insert("store_commit".to_owned(), self.store.seq().0.into());
+                }
+                Answer::Done(status, receipt)
+            }
+        })
+    }
+
+    /// Everyone in the directory: read by an administrator, recorded.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn everyone(&self, caller: Caller) -> Result<Answer<Value>, Fault> {
+        Ok(match self.look_at(caller, "directory").await? {
+            Answer::Refused(receipt) => Answer::Refused(receipt),
+            Answer::Done((), receipt) => Answer::Done(self.directory()?.everyone(), receipt),
+        })
     }
 
     /// A new practice gets its own KEK before it stands in the directory: without one nothing could be filed, and

@@ -105,6 +105,11 @@ async fn acted(app: Shared, client: Client, raw: Body) -> Result<Response, Probl
         why,
         payload,
     };
+    if wish.wants_reason() && wish.why.trim().is_empty() {
+        return Err(invalid(
+            "why: is required for this act; say it for whoever reads the log later",
+        ));
+    }
     match finished(async move { app.gateway.administer(caller, wish).await }).await? {
         Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
         Answer::Done(Outcome::Done(value), receipt) => Ok(with(StatusCode::OK, &value, &receipt)),
@@ -113,6 +118,18 @@ async fn acted(app: Shared, client: Client, raw: Body) -> Result<Response, Probl
             Ok(with(StatusCode::ACCEPTED, &body, &receipt))
         }
     }
+}
+
+/// `GET /admin/status`: how the gateway stands.
+pub(super) async fn status(State(app): State<Shared>, client: Client) -> Response {
+    let status = async { answered(app.gateway.status(client.certified()).await?) };
+    said(status.await)
+}
+
+/// `GET /admin/directory`: everyone in it.
+pub(super) async fn directory(State(app): State<Shared>, client: Client) -> Response {
+    let everyone = async { answered(app.gateway.everyone(client.certified()).await?) };
+    said(everyone.await)
 }
 
 /// `GET /admin/proposals`: those that wait for a second person.

@@ -71,6 +71,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/keys/{key}/activate"),
     ("POST", "/admin/keys/{key}/retire"),
     ("POST", "/admin/acts"),
+    ("GET", "/admin/status"),
+    ("GET", "/admin/directory"),
     ("GET", "/admin/proposals"),
     ("POST", "/admin/proposals/{digest}/approve"),
     ("POST", "/admin/proposals/{digest}/withdraw"),
@@ -105,6 +107,8 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/keys/{key}/activate", post(key_acts::activate))
         .route("/admin/keys/{key}/retire", post(key_acts::retire))
         .route("/admin/acts", post(admin::act))
+        .route("/admin/status", get(admin::status))
+        .route("/admin/directory", get(admin::directory))
         .route("/admin/proposals", get(admin::proposals))
         .route("/admin/proposals/{digest}/approve", post(admin::approve))
         .route("/admin/proposals/{digest}/withdraw", post(admin::withdraw))
