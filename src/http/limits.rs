@@ -39,6 +39,8 @@ pub const BODIES_BYTES_OF_ONE: usize = 128 * 1024 * 1024;
 pub const CONNECTIONS_OF_ONE_MAX: usize = 1_024;
 /// Handshakes at once, of all strangers together; one more, and the oldest goes.
 pub const HANDSHAKES_MAX: usize = 4_096;
+/// Handshakes at once from one address; one more, and its own oldest goes.
+pub const HANDSHAKES_OF_ONE_MAX: usize = 512;
 /// Bytes that an HTTP/2 client may send ahead on one stream; what no handler has read waits in memory.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes that an HTTP/2 client may send ahead on all streams of one connection.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,8 +26,8 @@ use tower::Service;
 
 use super::limits::{
     BACKLOG, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, DESCRIPTORS_KEPT,
-    HANDSHAKE_TIME, HANDSHAKES_MAX, HEAD_BYTES, HEAD_TIME, RESETS_MAX, SEND_BYTES, STALL_TIME,
-    STREAM_WINDOW_BYTES, STREAMS_MAX,
+    HANDSHAKE_TIME, HANDSHAKES_MAX, HANDSHAKES_OF_ONE_MAX, HEAD_BYTES, HEAD_TIME, RESETS_MAX,
+    SEND_BYTES, STALL_TIME, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::caller::Peer;
 
@@ -123,7 +123,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[must_use]
 pub fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> Serving {
     let (stop, stopped) = watch::channel(false);
-    let done = tokio::spawn(accept(listener, TlsAcceptor::from(tls), router, stopped));
+    let accepting = accept(listener, TlsAcceptor::from(tls), router, stopped);
+    // Why unconstrained: who comes must be taken from the kernel's queue before it is full, however many handshakes
+    // wait for the processor; a full queue lets honest peers knock again seconds later.
+    let done = tokio::spawn(tokio::task::unconstrained(accepting));
     Serving { stop, done }
 }
 
@@ -138,34 +141,84 @@ struct Door {
     by_certificate: Mutex<HashMap<Peer, usize>>,
 }
 
-/// Who is at the door and has not shown a certificate yet, by the order in which they came.
+/// Who is at the door and has not shown a certificate yet: by address, and in the order in which they came.
 #[derive(Default)]
 struct Strangers {
     next: u64,
-    at_the_door: BTreeMap<u64, AbortHandle>,
+    count: usize,
+    at_the_door: HashMap<IpAddr, BTreeMap<u64, AbortHandle>>,
+}
+
+impl Strangers {
+    /// Who must go so that one more from this address may stand here: the oldest of the address's own where it has
+    /// its share, and where all places are taken the oldest of the address that has most.
+    fn one_out(&mut self, from: IpAddr, places: usize) -> Option<AbortHandle> {
+        let own = self.at_the_door.get(&from).map_or(0, BTreeMap::len);
+        let crowded = if own >= HANDSHAKES_OF_ONE_MAX.min(places) {
+            Some(from)
+        } else if self.count >= places {
+            let most = self.at_the_door.iter().max_by_key(|(_, all)| all.len());
+            most.map(|(address, _)| *address)
+        } else {
+            None
+        };
+        let oldest = *self.at_the_door.get(&crowded?)?.first_key_value()?.0;
+        self.remove(crowded?, oldest)
+    }
+
+    fn remove(&mut self, from: IpAddr, number: u64) -> Option<AbortHandle> {
+        let all = self.at_the_door.get_mut(&from)?;
+        let gone = all.remove(&number)?;
+        if all.is_empty() {
+            self.at_the_door.remove(&from);
+        }
+        self.count -= 1;
+        Some(gone)
+    }
+
+    fn insert(&mut self, from: IpAddr, number: u64, task: AbortHandle) {
+        self.at_the_door
+            .entry(from)
+            .or_default()
+            .insert(number, task);
+        self.count += 1;
+    }
+}
+
+/// Whom an address stands for: one IPv4 address, or the /64 network that one IPv6 client is given.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() >> 64 << 64)),
+        four @ IpAddr::V4(_) => four,
+    }
 }
 
 impl Door {
-    /// Lets one more in to show its certificate. At a full door the one who has stood there longest goes.
+    /// Lets one more in to show its certificate. Where there is no place, one who has stood there longest goes.
     ///
     /// Why not the newcomer: a handshake takes milliseconds, and who stalls one on purpose is older than any honest
-    /// peer. To keep honest peers out, a flood must renew all places in the time of one handshake.
-    fn admit(self: &Arc<Self>, stream: TcpStream, stopped: watch::Receiver<bool>) {
+    /// peer. To keep an honest peer out, a flood must renew all places of its address in the time of one handshake.
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: IpAddr, stopped: watch::Receiver<bool>) {
+        let from = neighbourhood(from);
         let mut strangers = self.strangers();
         let number = strangers.next;
         strangers.next += 1;
-        let full = strangers.at_the_door.len() >= self.bounds.handshakes;
-        let oldest = full.then(|| strangers.at_the_door.pop_first()).flatten();
-        let (stranger, inside) = (Stranger(Arc::clone(self), number), Inside::new(self));
+        let oldest = strangers.one_out(from, self.bounds.handshakes);
+        let stranger = Stranger {
+            door: Arc::clone(self),
+            from,
+            number,
+        };
+        let inside = Inside::new(self);
         let task = tokio::spawn(async move {
             if let Err(error) = connection(stream, stranger, stopped).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(inside);
         });
-        strangers.at_the_door.insert(number, task.abort_handle());
+        strangers.insert(from, number, task.abort_handle());
         drop(strangers);
-        if let Some((_, oldest)) = oldest {
+        if let Some(oldest) = oldest {
             oldest.abort();
         }
     }
@@ -192,11 +245,15 @@ impl Door {
 }
 
 /// A peer at the door, until it is known or gone.
-struct Stranger(Arc<Door>, u64);
+struct Stranger {
+    door: Arc<Door>,
+    from: IpAddr,
+    number: u64,
+}
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.0.strangers().at_the_door.remove(&self.1);
+        let _ = self.door.strangers().remove(self.from, self.number);
     }
 }
 
@@ -298,7 +355,7 @@ async fn accept(
             _ = stopped.changed() => break,
         };
         match stream {
-            Ok((stream, _)) => door.admit(stream, stopped.clone()),
+            Ok((stream, from)) => door.admit(stream, from.ip(), stopped.clone()),
             Err(error) => {
                 // Why: out of descriptors, or the peer went away; neither ends the service.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -337,7 +394,7 @@ async fn connection(
     stranger: Stranger,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError> {
-    let door = Arc::clone(&stranger.0);
+    let door = Arc::clone(&stranger.door);
     stream.set_nodelay(true)?;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL_TIME));
@@ -419,7 +476,52 @@ fn protocol(http2: bool) -> Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests may panic"
+    )]
     use super::*;
+
+    #[tokio::test]
+    async fn a_crowded_address_makes_room_and_no_other_does() {
+        let address = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let mut strangers = Strangers::default();
+        let places = HANDSHAKES_OF_ONE_MAX + 2;
+        strangers.insert(address(2), 0, task());
+        for number in 1..=HANDSHAKES_OF_ONE_MAX as u64 {
+            assert!(strangers.one_out(address(1), places).is_none());
+            strangers.insert(address(1), number, task());
+        }
+        // The address has its share: its own oldest goes, though there is a place.
+        let first = |strangers: &Strangers, n| {
+            let (first, _) = strangers.at_the_door[&address(n)]
+                .first_key_value()
+                .unwrap();
+            *first
+        };
+        assert!(strangers.one_out(address(1), places).is_some());
+        assert_eq!((first(&strangers, 1), first(&strangers, 2)), (2, 0));
+        strangers.insert(address(1), 900, task());
+        // All places are taken: another address comes in at the cost of the crowded one.
+        strangers.insert(address(3), 901, task());
+        assert_eq!(strangers.count, places);
+        assert!(strangers.one_out(address(4), places).is_some());
+        assert_eq!((first(&strangers, 1), first(&strangers, 2)), (3, 0));
+        assert!(strangers.remove(address(3), 901).is_some());
+        assert!(strangers.remove(address(3), 901).is_none());
+        assert!(!strangers.at_the_door.contains_key(&address(3)));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_neighbour() {
+        let at = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(at("2001:db8::1"), at("2001:db8::2:3:4:5"));
+        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
+        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
+        assert_ne!(at("10.0.0.1"), at("10.0.0.2"));
+    }
 
     #[test]
     fn few_descriptors_make_fewer_places_and_never_none() {

