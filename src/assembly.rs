@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
 use crate::gateway::Gateway;
 use crate::ledger::{Event, Ledger, Options, Place};
+use crate::rulebook;
 use crate::store::{BlobStore, Embedded, Limits, Recovery, Store};
 use crate::token::{ASSERTION_SECONDS, Tokens};
 use crate::vault::{FAMILIES, Strongroom, Vault};
@@ -94,6 +95,9 @@ pub enum AssemblyError {
     /// A target of alerts cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The folder of rules is none, or has no proof.
+    #[error("the rules: {0}")]
+    Rulebook(#[from] crate::rulebook::RulebookError),
 }
 
 /// Makes a new gateway: root key, keyring, store and ledger. Refuses to touch an existing one.
@@ -172,16 +176,7 @@ pub async fn open(
     passphrase: &Zeroizing<Vec<u8>>,
     clock: Clock,
 ) -> Result<Gateway, AssemblyError> {
-    let rules = match &config.rules {
-        None => Rules::built_in()?,
-        Some(path) => {
-            let text = std::fs::read_to_string(path);
-            Rules::parse(&text.map_err(|error| AssemblyError::File {
-                path: path.clone(),
-                error,
-            })?)?
-        }
-    };
+    let rules = rules(config)?;
     let root = RootKey::open(&config.root.file, passphrase)?;
     let room = Strongroom::new(Keyring::open(&config.keyring(), &root)?)?;
     let mut replay = Replay::default();
@@ -278,6 +273,26 @@ fn post(config: &Config, room: &Strongroom, clock: &Clock) -> Result<Post, Targe
         targets,
         clock.clone(),
     ))
+}
+
+/// The built-in rules, local rules of one's own, or a whole set of one's own: that one only with its proof.
+fn rules(config: &Config) -> Result<Rules, AssemblyError> {
+    if let Some(folder) = &config.policy {
+        let texts = rulebook::read(folder)?;
+        return Ok(Rules::proven(&texts, &rulebook::proof(folder)?)?);
+    }
+    match &config.rules {
+        None => Ok(Rules::built_in()?),
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            Ok(Rules::parse(&text.map_err(|error| {
+                AssemblyError::File {
+                    path: path.clone(),
+                    error,
+                }
+            })?)?)
+        }
+    }
 }
 
 /// Throws the store's index away and builds it from the segments, which count as they are from then on. For the

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub mod rules;
+
 use crate::assembly;
 use crate::clock::Clock;
 use crate::config::Config;

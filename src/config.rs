@@ -32,6 +32,10 @@ pub struct Config {
     /// A file of local rules instead of the built-in ones. Whoever changes it can refuse care or widen it as
     /// far as agreements, relationships and objections allow; no local rule can break an invariant.
     pub rules: Option<PathBuf>,
+    /// A folder laid out like `policy/`, with its proof, instead of the built-in rules: schema, guards and invariants
+    /// of one's own. Not together with `rules`. Whoever can change it, and prove it anew, decides what is released;
+    /// the digest in every entry shows it.
+    pub policy: Option<PathBuf>,
     /// Who is told when something happens that a person has to look at. Whoever changes it can keep alarms from
     /// arriving, which `/health` and the log's own entries show, or learn when emergencies happen; never about whom.
     #[serde(default)]
@@ -130,7 +134,11 @@ impl Config {
             .alerts
             .iter_mut()
             .filter_map(|alert| alert.ca.as_mut());
-        let named = [&mut config.root.passphrase_file, &mut config.rules];
+        let named = [
+            &mut config.root.passphrase_file,
+            &mut config.rules,
+            &mut config.policy,
+        ];
         for file in named.into_iter().flatten().chain(cas) {
             *file = base.join(&file);
         }
@@ -148,6 +156,9 @@ impl Config {
             return Err(
                 "operations: must be a loopback address: health and metrics are plain HTTP",
             );
+        }
+        if self.rules.is_some() && self.policy.is_some() {
+            return Err("policy: names a whole set, local rules included; leave `rules` out");
         }
         if self.origin.is_empty()
             || self
@@ -223,6 +234,7 @@ mod tests {
             (format!("colour = 1\n{TEXT}"), "colour"),
             (TEXT.replace("https://", "http://"), "issuer"),
             (TEXT.replace("gateway.example/log", "a log"), "origin"),
+            (format!("rules = \"r\"\npolicy = \"p\"\n{TEXT}"), "policy"),
             (format!("operations = \"0.0.0.0:9\"\n{TEXT}"), "operations"),
         ] {
             let error = load(&text).err().unwrap().to_string();

@@ -31,6 +31,7 @@
 //! 1  store                          a seam; segments of ciphertext, an index that can be thrown away
 //!    fhir                           bytes in, meaning out: patient, card, labels, search
 //! 0  clock   config   disk          time and disk are handed in
+//!    rulebook                       a policy set in a folder, and the proof beside it
 //! ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 //!    keys (crate)                   the only code that sees secret bytes
 //!    policy (crate)                 pure: schema, guards, rules, invariants; Ask and facts in, a verdict out
@@ -57,6 +58,7 @@
 //! | Facts | what a decision may look at; each `Known` or `Unknown`, and unknown refuses |
 //! | Statement | one row of facts, as its owner stated it: the practice, or the operator |
 //! | Rules | validated policies: guards forbid, local rules permit, invariants watch |
+//! | Proof | that guards imply invariants, for one exact text; a gateway loads no other |
 //! | Grant, Refusal | the two verdicts; both are recorded |
 //! | Ledger | the signed, append-only access log |
 //! | Leaf | one entry of it: a line of JSON without personal data |
@@ -101,6 +103,7 @@ pub mod fhir;
 pub mod gateway;
 pub mod http;
 pub mod ledger;
+pub mod rulebook;
 pub mod store;
 pub mod token;
 pub mod vault;

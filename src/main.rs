@@ -82,6 +82,11 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Prove, compare and read the rules, offline.
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
     /// Read and check the signed access log, offline.
     Audit {
         #[command(subcommand)]
@@ -96,6 +101,41 @@ enum Store {
         /// The gateway's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Policy {
+    /// Prove that the guards imply every invariant, whatever local rules permit; or show what could happen.
+    ///
+    /// Needs cvc5: $CVC5, or `cvc5` on the path. Exit code 0: proven; 1: it does not hold, with an example; 2: it could
+    /// not be decided, which is no proof.
+    Check {
+        /// A folder laid out like the project's `policy/`; without it the built-in set.
+        dir: Option<PathBuf>,
+        /// If all is proven, write DIR/proof.json, which a gateway needs to load the set.
+        #[arg(long, requires = "dir")]
+        write_proof: bool,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a change newly permits or refuses, each with an example; or that there is no difference.
+    ///
+    /// Exit code 0: no difference, proven; 1: there is one; 2: it could not be decided.
+    Diff {
+        /// The set as it was: a folder, or `built-in`.
+        old: PathBuf,
+        /// The set as it would be: a folder, or `built-in`.
+        new: PathBuf,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every rule in its own words.
+    Says {
+        /// A folder laid out like the project's `policy/`; without it the built-in set.
+        dir: Option<PathBuf>,
     },
 }
 
@@ -158,6 +198,15 @@ fn main() -> ExitCode {
         Command::Store {
             command: Store::Rebuild { config },
         } => cli::store_rebuild(&config),
+        Command::Policy { command } => match command {
+            Policy::Check {
+                dir,
+                write_proof,
+                json,
+            } => cli::rules::check(dir.as_deref(), write_proof, json),
+            Policy::Diff { old, new, json } => cli::rules::diff(&old, &new, json),
+            Policy::Says { dir } => cli::rules::says(dir.as_deref()),
+        },
         Command::Audit {
             command:
                 Audit::Verify {

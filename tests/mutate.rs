@@ -54,6 +54,8 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"iss":"RJ1","sub":"RJ1","aud":["https://gateway.example"],"jti":"j","iat":1790000000,"nbf":1790000000,"exp":1790000060}"#,
         "patient=9990000018&code=http%3A%2F%2Fsnomed.info%2Fsct%7C1&date=ge2019-05&_count=5&_cursor=abc",
         "tile/entries/x001/234.p/17",
+        policy::rules::LOCAL[0].1,
+        include_str!("../policy/proof.json"),
         "sallyport.dev/log+33d7b496+AeHZJ9/a3xZn5Q4l0zC0bqkC5dQ4M2Vd4Lk2l8w7m3bM",
         r#"{"leaf":"{}","proof":"c2sp.org/tlog-proof@v1\nindex 0\n\nsallyport.dev/log\n1\nAAAA\n\n— x AAAA\n","openings":{"actor":{"salt":"AA","value":{}}}}"#,
     ];

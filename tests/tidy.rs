@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("clock", "", ""),
     ("config", "", ""),
     ("disk", "", ""),
+    ("rulebook", "policy", ""),
     ("fhir", "policy", ""),
     ("store", "", "disk"),
     ("facts", "policy", "store"),
@@ -46,7 +47,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "assembly",
         "keys policy",
-        "alerts clock config facts gateway ledger store token vault",
+        "alerts clock config facts gateway ledger rulebook store token vault",
     ),
     ("connect", "keys", "ledger"),
     (
@@ -58,8 +59,8 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("bench", "keys policy", "clock connect demo dev fhir ledger"),
     (
         "cli",
-        "",
-        "assembly bench clock config connect demo dev facts http ledger",
+        "policy",
+        "assembly bench clock config connect demo dev facts http ledger rulebook",
     ),
 ];
 

@@ -17,6 +17,9 @@
 //!   `permit(principal, action, resource)` with the guards implies them all, and as a monitor.
 //! * [`verdict`]: what only [`decide`] makes, and the account of it that the ledger records.
 //!
+//! * [`texts`], [`proof`]: a set as text, and the record that its guards were proven; `prove` (a
+//!   feature, and the only part that starts another program) proves it with a solver.
+//!
 //! Cedar skips a rule that errs. So rules load only if they validate strictly, every request and
 //! entity is checked against the schema, any error refuses, and the monitor has to say yes.
 
@@ -27,9 +30,13 @@ mod decide;
 pub mod facts;
 mod monitor;
 mod practice;
+pub mod proof;
+#[cfg(feature = "prove")]
+pub mod prove;
 mod release;
 pub mod rules;
 mod staff;
+pub mod texts;
 pub mod verdict;
 pub mod words;
 
@@ -44,7 +51,9 @@ pub use facts::{
     PatientFacts, PatientStanding, PractitionerFacts, ProposalFacts, Proposed, RecordFacts,
     Relationship, Standing, Strength, TokenFacts, Why,
 };
+pub use proof::Proof;
 pub use rules::{LoadError, Rules};
+pub use texts::Texts;
 pub use verdict::{Account, Decision, Grant, Outcome, Page, Permitted, Reason, Refusal, Verdict};
 pub use words::{
     Category, ClientId, ClientRole, Label, NhsNumber, Ods, PersonId, PractitionerId, Purpose,

@@ -1,63 +1,57 @@
 //! The rules: schema, guards, local rules and invariants, parsed *and* strictly validated.
 //!
-//! Schema, guards and invariants are part of the program; only the local rules are handed in, as
-//! text (this crate reads no files). Whoever holds [`Rules`] knows that every rule validates
-//! strictly, reaches no further than the entities we load, and has an id of its own and words.
-//! A [`LoadError`] names the rule that broke; rules that do not load decide nothing.
+//! Schema, guards and invariants are part of the program, or a set of one's own that was proven;
+//! local rules are handed in as text and need no proof (this crate reads no files). Whoever holds
+//! [`Rules`] knows that every rule validates strictly, reaches no further than the entities we
+//! load, and has an id of its own and words. A [`LoadError`] names the rule that broke; rules that
+//! do not load decide nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, EntityUid, Policy, PolicyId, PolicySet, RequestEnv,
-    ResourceConstraint, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, EntityUid, Policy, PolicyId, PolicySet, RequestEnv,
+    ResourceConstraint, Schema,
 };
-use sha2::{Digest, Sha256};
 
 use crate::cedar::Lexicon;
 use crate::monitor::Monitor;
+use crate::proof::Proof;
+use crate::texts::{LOCAL_BYTES_MAX, Parsed, Texts, set};
 use crate::verdict::Reason;
-use crate::words::hex;
 
 /// The Cedar schema.
 pub const SCHEMA: &str = include_str!("../schema.cedarschema");
 
 /// The guards: what is never let through, whatever anybody permits. One text a family.
-pub const GUARDS: &[&str] = &[
-    include_str!("../guards/token.cedar"),
-    include_str!("../guards/people.cedar"),
-    include_str!("../guards/purpose.cedar"),
-    include_str!("../guards/agreement.cedar"),
-    include_str!("../guards/practice.cedar"),
-    include_str!("../guards/gateway.cedar"),
+pub const GUARDS: &[(&str, &str)] = &[
+    ("token", include_str!("../guards/token.cedar")),
+    ("people", include_str!("../guards/people.cedar")),
+    ("purpose", include_str!("../guards/purpose.cedar")),
+    ("agreement", include_str!("../guards/agreement.cedar")),
+    ("practice", include_str!("../guards/practice.cedar")),
+    ("gateway", include_str!("../guards/gateway.cedar")),
 ];
 
 /// The invariants: what holds of everything that is let through. One text a family.
-pub const INVARIANTS: &[&str] = &[
-    include_str!("../invariants/identity.cedar"),
-    include_str!("../invariants/people.cedar"),
-    include_str!("../invariants/purpose.cedar"),
-    include_str!("../invariants/agreement.cedar"),
-    include_str!("../invariants/practice.cedar"),
-    include_str!("../invariants/gateway.cedar"),
+pub const INVARIANTS: &[(&str, &str)] = &[
+    ("identity", include_str!("../invariants/identity.cedar")),
+    ("people", include_str!("../invariants/people.cedar")),
+    ("purpose", include_str!("../invariants/purpose.cedar")),
+    ("agreement", include_str!("../invariants/agreement.cedar")),
+    ("practice", include_str!("../invariants/practice.cedar")),
+    ("gateway", include_str!("../invariants/gateway.cedar")),
 ];
 
 /// The local rules that a site starts with.
-pub const LOCAL: &[&str] = &[
-    include_str!("../rules/care.cedar"),
-    include_str!("../rules/practice.cedar"),
-    include_str!("../rules/gateway.cedar"),
+pub const LOCAL: &[(&str, &str)] = &[
+    ("care", include_str!("../rules/care.cedar")),
+    ("practice", include_str!("../rules/practice.cedar")),
+    ("gateway", include_str!("../rules/gateway.cedar")),
 ];
 
-/// The longest local text; an evaluation visits every rule.
-const LOCAL_BYTES_MAX: usize = 64 * 1024;
-
-/// How far a rule may follow attributes: `resource.patient.objections` is two steps, and no
-/// further entity is ever loaded.
-const DEREFERENCES_MAX: u32 = 2;
-
 /// Ids that verdicts use where no rule of the text decided.
-const RESERVED: &[&str] = &[
+pub(crate) const RESERVED: &[&str] = &[
     NOT_PERMITTED,
     RULE_BROKEN,
     INVARIANT_BROKEN,
@@ -92,7 +86,9 @@ pub enum LoadError {
     #[error("not a Cedar policy text: {0}")]
     Syntax(String),
     /// The text is longer than we evaluate in time.
-    #[error("the local rules are longer than {LOCAL_BYTES_MAX} bytes")]
+    #[error(
+        "the local rules are longer than {LOCAL_BYTES_MAX} bytes, or the rest longer than 1 MiB"
+    )]
     TooLong,
     /// There is no rule at all, which is hardly what anyone meant.
     #[error("the local rules hold no rule")]
@@ -118,6 +114,17 @@ pub enum LoadError {
     /// A rule validates, but can never apply or is written to mislead.
     #[error("suspicious: {0}")]
     Suspicious(String),
+    /// Schema, guards or invariants are not those that were proven.
+    #[error(
+        "schema, guards and invariants (digest {digest}) are not those that were proven (digest {proven}): \
+         prove them with `sallyport policy check DIR --write-proof`"
+    )]
+    Unproven {
+        /// What was proven.
+        proven: String,
+        /// What is here.
+        digest: String,
+    },
     /// The schema does not parse.
     #[error("the schema does not parse: {0}")]
     Schema(String),
@@ -129,60 +136,49 @@ impl Rules {
     /// # Errors
     /// Only if the program was built from texts that do not validate.
     pub fn built_in() -> Result<Rules, LoadError> {
-        Rules::parse(&LOCAL.join("\n"))
+        Rules::new(&Texts::built_in())
     }
 
-    /// The shipped guards with these local rules.
+    /// The shipped guards with these local rules: they need no proof, the theorem covers them.
     ///
     /// # Errors
     /// When the text is not Cedar, holds no rule, a template, a rule without `@id` or `@says`, an
     /// id that is taken, or anything that does not validate strictly.
     pub fn parse(local: &str) -> Result<Rules, LoadError> {
-        if local.len() > LOCAL_BYTES_MAX {
-            return Err(LoadError::TooLong);
-        }
-        let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
-            .map_err(|error| LoadError::Schema(error.to_string()))?;
-        let validator = Validator::new(schema.clone());
+        Rules::new(&Texts::with_local(local))
+    }
 
-        let guards = shipped(GUARDS, Effect::Forbid)?;
-        let invariants = shipped(INVARIANTS, Effect::Permit)?;
-        let rules = read(local)?;
-        if rules.is_empty() {
-            return Err(LoadError::NoRules);
-        }
-        for rule in &rules {
-            let id: &str = rule.id().as_ref();
-            let is_shipped = |shipped: &[Policy]| shipped.iter().any(|it| it.id() == rule.id());
-            if is_shipped(&guards)
-                || is_shipped(&invariants)
-                || RESERVED.contains(&id)
-                || id.starts_with("unknown-")
-            {
-                return Err(LoadError::IdTaken(id.to_owned()));
-            }
-        }
+    /// A set of one's own, whose schema, guards and invariants were proven to the letter.
+    ///
+    /// # Errors
+    /// When the proof is another text's, or anything does not parse or validate.
+    pub fn proven(texts: &Texts, proof: &Proof) -> Result<Rules, LoadError> {
+        proof.covers(texts)?;
+        Rules::new(texts)
+    }
 
-        // Why only here: `never-anything-else` cannot fire under the schema it guards the future of.
-        no_warnings(&validator, &set(&rules)?)?;
+    fn new(texts: &Texts) -> Result<Rules, LoadError> {
+        let Parsed {
+            schema,
+            guards,
+            rules,
+            invariants,
+        } = texts.parse()?;
         let order = guards
             .iter()
             .chain(&rules)
             .enumerate()
             .map(|(place, policy)| (policy.id().clone(), (place, reason(policy))))
             .collect();
-        strict(&validator, &set(guards.iter().chain(&rules))?)?;
-        strict(&validator, &set(&invariants)?)?;
         let policies = slices(guards.iter().chain(&rules), &schema)?;
         let invariants = slices(invariants.iter(), &schema)?;
-
         Ok(Rules {
             authorizer: Authorizer::new(),
             lexicon: Lexicon::new().map_err(|_| LoadError::Schema("a type's name".to_owned()))?,
             monitor: Monitor::new(invariants),
             order,
             guard_count: guards.len(),
-            digest: digest(&[shipped_text(), vec![local]].concat()).into(),
+            digest: texts.digest().into(),
             policies,
             schema,
         })
@@ -196,7 +192,7 @@ impl Rules {
 
     /// The same without the local text: what a proof of the guards is about.
     pub fn shipped_digest() -> String {
-        digest(&shipped_text())
+        Texts::built_in().proven_digest()
     }
 
     /// The rules that can speak about this act; none for an act that the schema does not know.
@@ -235,73 +231,9 @@ impl Rules {
     }
 }
 
-fn shipped_text() -> Vec<&'static str> {
-    [&[SCHEMA], GUARDS, INVARIANTS].concat()
-}
-
-fn digest(texts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"sallyport/policy/v1");
-    for text in texts {
-        hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(text);
-    }
-    hex(&hash.finalize())
-}
-
-fn shipped(texts: &[&str], effect: Effect) -> Result<Vec<Policy>, LoadError> {
-    let policies = read(&texts.join("\n"))?;
-    match policies.iter().find(|policy| policy.effect() != effect) {
-        Some(wrong) => Err(LoadError::Effect(wrong.id().to_string())),
-        None => Ok(policies),
-    }
-}
-
-/// The rules of a text, in its order, each under the id it gives itself.
-fn read(text: &str) -> Result<Vec<Policy>, LoadError> {
-    let parsed: PolicySet = text
-        .parse()
-        .map_err(|error: cedar_policy::ParseErrors| LoadError::Syntax(error.to_string()))?;
-    if parsed.num_of_templates() > 0 {
-        return Err(LoadError::Template);
-    }
-    // Why: the parser numbers the policies `policy0`, `policy1`, … and keeps them in a map.
-    (0..parsed.num_of_policies())
-        .map(|place| {
-            let policy = parsed
-                .policy(&PolicyId::new(format!("policy{place}")))
-                .ok_or_else(|| LoadError::Syntax("a rule was lost".to_owned()))?;
-            let id = policy
-                .annotation("id")
-                .filter(|id| is_id(id))
-                .ok_or(LoadError::NoId(place + 1))?;
-            match policy.annotation("says") {
-                Some(words) if !words.trim().is_empty() => Ok(policy.new_id(PolicyId::new(id))),
-                _ => Err(LoadError::NoWords(id.to_owned())),
-            }
-        })
-        .collect()
-}
-
-fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
 fn reason(policy: &Policy) -> Reason {
     let words = policy.annotation("says").unwrap_or_default();
     Reason::new(policy.id().as_ref(), words)
-}
-
-fn set<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Result<PolicySet, LoadError> {
-    let mut set = PolicySet::new();
-    for policy in policies {
-        set.add(policy.clone())
-            .map_err(|_| LoadError::IdTaken(policy.id().to_string()))?;
-    }
-    Ok(set)
 }
 
 /// The rules for each act of the schema. An evaluation visits every rule it is given, so those that
@@ -334,24 +266,4 @@ fn can_speak(policy: &Policy, environment: &RequestEnv) -> bool {
         ActionConstraint::Any | ActionConstraint::In(_) => true,
     };
     is_its_resource && is_its_action
-}
-
-fn strict(validator: &Validator, policies: &PolicySet) -> Result<(), LoadError> {
-    let result = validator.validate_with_level(policies, ValidationMode::Strict, DEREFERENCES_MAX);
-    match result.validation_errors().next() {
-        Some(error) => Err(LoadError::Invalid(error.to_string())),
-        None => Ok(()),
-    }
-}
-
-fn no_warnings(validator: &Validator, policies: &PolicySet) -> Result<(), LoadError> {
-    strict(validator, policies)?;
-    match validator
-        .validate(policies, ValidationMode::Strict)
-        .validation_warnings()
-        .next()
-    {
-        Some(warning) => Err(LoadError::Suspicious(warning.to_string())),
-        None => Ok(()),
-    }
 }

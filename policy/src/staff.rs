@@ -163,7 +163,10 @@ mod tests {
 
     #[test]
     fn guard_and_invariant_list_the_same_acts_that_take_two() {
-        let (guards, invariants) = (GUARDS.concat(), INVARIANTS.concat());
+        let text = |families: &[(&str, &str)]| -> String {
+            families.iter().map(|(_, text)| *text).collect()
+        };
+        let (guards, invariants) = (text(GUARDS), text(INVARIANTS));
         let guard = listed(
             &guards,
             "a client or a public key, and letting in again what was stopped.\")",

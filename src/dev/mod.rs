@@ -269,6 +269,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
             passphrase_file: Some("passphrase".into()),
         },
         rules: None,
+        policy: None,
         alerts: Vec::new(),
     };
     let text = toml::to_string(&config).unwrap_or_default();

@@ -33,6 +33,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("receipt", receipt),
     ("vkey", vkey),
     ("tile", tile),
+    ("rules", rules),
+    ("proof", proof),
 ];
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
@@ -166,4 +168,14 @@ fn vkey(bytes: &[u8]) {
 
 fn tile(bytes: &[u8]) {
     let _ = sallyport::ledger::tile::Tile::parse(&text(bytes));
+}
+
+fn rules(bytes: &[u8]) {
+    let _ = policy::Rules::parse(&text(bytes));
+}
+
+fn proof(bytes: &[u8]) {
+    if let Ok(proof) = policy::Proof::parse(&text(bytes)) {
+        assert_eq!(policy::Proof::parse(&proof.to_string()), Ok(proof));
+    }
 }

@@ -11,7 +11,8 @@ fn forbids(condition: &str) -> String {
     let more = format!(
         "@id(\"stop-list\") @says(\"A site's own stop list.\") forbid (principal, action == Action::\"read\", resource) when {{ {condition} }};"
     );
-    format!("{}\n{more}", LOCAL.join("\n"))
+    let shipped: Vec<&str> = LOCAL.iter().map(|(_, text)| *text).collect();
+    format!("{}\n{more}", shipped.join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,14 @@
 //! Incident: March 2017, SystmOne enhanced data sharing: a GP switched sharing on for the local hospital, and 6,600 NHS organisations could look; practices could not say which (digitalhealth.net, March 2017).
 //! Here it would mean: one statement or one rule of a practice lets anyone but the named organisation read.
-//! Stopped by: an agreement names one organisation (guard `never-without-agreement`); there is no switch to write a rule with.
+//! Stopped by: an agreement names one organisation (guard `never-without-agreement`); there is no switch to write a rule with, and guards with one are not proven (`policy check`), so no gateway loads them.
 
 use serde_json::json;
 
 use crate::common::*;
-use policy::{LoadError, Rules};
+use policy::{LoadError, Rules, Texts};
+use sallyport::assembly;
+use sallyport::clock::Clock;
+use sallyport::config::Config;
 use sallyport::dev::MEMBERS;
 use sallyport::facts::{AgreementRow, Statement};
 
@@ -75,5 +78,92 @@ fn the_switch_itself_cannot_be_written() {
         let checked = Statement::Agreement(agreement).check();
         // "ALL" has the form of a code: then it names one organisation of that code, which does not exist.
         assert!(checked.is_err() || anyone == "ALL", "{anyone}");
+    }
+}
+
+/// The built-in set with the switch of 2017 in schema, guard and rule.
+fn switched() -> Texts {
+    let mut texts = Texts::built_in();
+    let with_switch = |text: &str, before: &str, after: &str| {
+        assert!(text.contains(before), "{before}");
+        text.replacen(before, after, 1)
+    };
+    texts.schema = with_switch(
+        &texts.schema,
+        "entity Organisation;",
+        "entity Organisation { sharingOn: Bool };",
+    );
+    for family in &mut texts.guards {
+        let guard = "@id(\"never-without-agreement\")";
+        if let Some((before, rest)) = family.text.split_once(guard) {
+            let rest = with_switch(
+                rest,
+                "unless {",
+                "unless {\n  resource.practice.sharingOn ||",
+            );
+            family.text = format!("{before}{guard}{rest}");
+        }
+    }
+    texts.rules.push(policy::texts::Family {
+        name: "switch".to_owned(),
+        text: r#"@id("enhanced-sharing") @says("Sharing is switched on: anyone may look.")
+            permit (principal, action == Action::"read", resource) when { resource.practice.sharingOn };"#
+            .to_owned(),
+    });
+    texts
+}
+
+/// Whoever wants the switch would have to write it into the guards. Then there is no proof of them, and the gateway
+/// does not start: neither without one nor with the proof of the guards as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_with_a_switch_start_no_gateway() {
+    let stage = Stage::new().await;
+    let (dir, _) = stage.stop().await;
+    let folder = dir.path().join("switched");
+    let texts = switched();
+    for (kind, families) in [
+        ("guards", &texts.guards),
+        ("rules", &texts.rules),
+        ("invariants", &texts.invariants),
+    ] {
+        std::fs::create_dir_all(folder.join(kind)).unwrap();
+        for family in families {
+            let path = folder.join(kind).join(format!("{}.cedar", family.name));
+            std::fs::write(path, &family.text).unwrap();
+        }
+    }
+    std::fs::write(folder.join("schema.cedarschema"), &texts.schema).unwrap();
+    let open = async || {
+        let mut config = Config::load(&dir.path().join("sallyport.toml")).unwrap();
+        config.policy = Some(folder.clone());
+        let passphrase = std::fs::read(dir.path().join("passphrase")).unwrap().into();
+        let error = assembly::open(&config, &passphrase, Clock::system()).await;
+        error
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    let error = open().await;
+    assert!(error.contains("proof.json"), "{error}");
+    let stale = policy::Proof::built_in().unwrap();
+    std::fs::write(folder.join("proof.json"), stale.to_string()).unwrap();
+    let error = open().await;
+    assert!(error.contains("not those that were proven"), "{error}");
+    // And nobody gets a proof of it: there is an example of what it would let happen.
+    #[cfg(feature = "prove")]
+    match policy::prove::check(&texts, &mut |_| ()) {
+        Err(policy::prove::CheckError::Solver(error)) => println!("SKIPPED: {error}"),
+        Err(error) => panic!("{error}"),
+        Ok(report) => {
+            assert!(report.proof().is_none());
+            let [breach] = report.breaches.as_slice() else {
+                panic!("{report:#?}");
+            };
+            assert_eq!(breach.rule.id, "i31-agreement-of-that-practice");
+            assert!(breach.also.is_empty() && breach.by.contains(&"enhanced-sharing".to_owned()));
+            let sentence = &breach.story.sentence;
+            assert!(sentence.contains("could read"), "{sentence}");
+            assert!(sentence.contains("the agreement"), "{sentence}");
+        }
     }
 }
