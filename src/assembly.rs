@@ -1,6 +1,8 @@
 //! Putting a gateway together from its config: `found` makes one that does not exist, `open` opens one that
 //! does. `open` never creates anything: an empty folder at start is an error, not a fresh log.
 
+mod advice;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -236,7 +238,8 @@ pub async fn open(
         .note(
             Event::new("gateway.start")
                 .with("policy", rules.digest())
-                .with("kr", vault.keyring_epoch()),
+                .with("kr", vault.keyring_epoch())
+                .from_reserve(),
         )
         .await?;
     for event in begun {

@@ -16,7 +16,7 @@ use crate::assembly;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Http;
-use crate::dev::World;
+use crate::dev::{World, WorldError};
 use crate::facts::Statement;
 use crate::http::{self, App, Budgets, Shared};
 use crate::ledger::{Vkey, audit};
@@ -128,6 +128,10 @@ pub fn dev(data: &Path, listen: SocketAddr) -> ExitCode {
     };
     match run(work) {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(WorldError::Assembly(error))) => match Config::load(&data.join("sallyport.toml")) {
+            Ok(config) => complain(&error.told(&config)),
+            Err(_) => complain(&error),
+        },
         Ok(Err(error)) => complain(&error),
         Err(error) => complain(&error),
     }
@@ -242,7 +246,7 @@ pub fn serve(config: &Path) -> ExitCode {
         .map_err(|error| error.to_string())?;
         let gateway = assembly::open(&config, &passphrase, Clock::system())
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.told(&config))?;
         if !gateway.has_officer() {
             gateway.close().await.map_err(|error| error.to_string())?;
             return Err(NO_OFFICER.to_owned());
@@ -270,7 +274,10 @@ pub fn serve(config: &Path) -> ExitCode {
         if let Some(operations) = operations {
             operations.abort();
         }
-        app.gateway.close().await.map_err(|error| error.to_string())
+        app.gateway
+            .close()
+            .await
+            .map_err(|error| format!("the stop was not recorded: {error}"))
     };
     match run(work) {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -286,7 +293,7 @@ pub fn store_rebuild(config: &Path) -> ExitCode {
     let rebuilt = (|| {
         let config = Config::load(config).map_err(|error| error.to_string())?;
         let passphrase = passphrase(&config, false)?;
-        assembly::rebuild(&config, &passphrase).map_err(|error| error.to_string())
+        assembly::rebuild(&config, &passphrase).map_err(|error| error.told(&config))
     })();
     match rebuilt {
         Ok(recovery) => {

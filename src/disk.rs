@@ -79,6 +79,10 @@ pub trait DiskFile: Send + Sync {
         Ok(self.len()? == 0)
     }
 
+    /// Takes room on the disk for all of the file's length, where a copy left holes in it: a later write within
+    /// cannot find the disk full.
+    fn fill_holes(&self) -> io::Result<()>;
+
     /// Cuts or extends (with zeros) the file. Not durable before `sync`.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
@@ -181,10 +185,7 @@ fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-        Err(error) => return Err(error.into()),
-    }
+    take_room(file, bytes)?;
     let zeros = vec![0; CHUNK];
     let mut offset = 0;
     while offset < bytes {
@@ -193,6 +194,13 @@ fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
         offset += length as u64;
     }
     file.sync_all()
+}
+
+fn take_room(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 struct RealFile(File);
@@ -227,6 +235,10 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn fill_holes(&self) -> io::Result<()> {
+        take_room(&self.0, self.len()?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -274,6 +286,10 @@ mod tests {
         let mut read = [1; 12];
         file.read_exact_at(0, &mut read).unwrap();
         assert_eq!(&read, b"\0\0\0\0\0hello\0\0");
+        file.fill_holes().unwrap();
+        assert_eq!(file.len().unwrap(), 3 << 19);
+        file.read_exact_at(0, &mut read).unwrap();
+        assert_eq!(&read, b"\0\0\0\0\0hello\0\0", "no byte changes");
         file.set_len(8).unwrap();
         assert_eq!(file.read_at(5, &mut read).unwrap(), 3);
         assert_eq!(
@@ -314,6 +330,19 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         behaves(&RealDisk, root.path());
         behaves(&TestDisk::new(), Path::new("/"));
+    }
+
+    #[test]
+    fn holes_that_a_copy_left_are_filled() {
+        use std::os::unix::fs::MetadataExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 20).unwrap();
+        file.write_all_at(b"x", 5000).unwrap();
+        RealDisk.open(&path).unwrap().fill_holes().unwrap();
+        let about = fs::metadata(&path).unwrap();
+        assert!(about.blocks() * 512 >= 1 << 20 && about.len() == 1 << 20);
     }
 
     #[test]

@@ -37,24 +37,30 @@ pub async fn operations(address: SocketAddr, app: Shared) -> std::io::Result<Joi
     }))
 }
 
+/// 503 takes the gateway out of a balancer's list, so it says so only when nothing can be served: on a full disk
+/// emergencies still come here.
 async fn health(State(app): State<Shared>) -> Response {
-    let (ledger, store) = (
-        app.gateway.ledger().health(),
-        app.gateway.store().is_stopped(),
-    );
-    let why = match (ledger.is_stopped, store, ledger.has_room) {
-        (true, _, _) => "the ledger stopped after a disk error; look at the disk, then start again",
-        (_, true, _) => "the store stopped after a disk error; look at the disk, then start again",
-        (_, _, false) => "the disk is full: only emergencies are served",
-        (false, false, true) => {
-            let body = json!({ "status": "serving", "alerts": alerts(&app) });
-            return json_response(StatusCode::OK, &body);
-        }
+    let (ledger, store) = (app.gateway.ledger().health(), app.gateway.store());
+    let (status, word, why) = if ledger.is_stopped {
+        let why = "the ledger stopped after a disk error; look at the disk, then start again";
+        (StatusCode::SERVICE_UNAVAILABLE, "stopped", why)
+    } else if store.is_stopped() {
+        let why = "the store stopped after a disk error; look at the disk, then start again";
+        (StatusCode::SERVICE_UNAVAILABLE, "stopped", why)
+    } else if !ledger.has_room {
+        let why = "the disk has no room for another journal segment; when the present one is full, only emergencies \
+                   (ETREAT, BTG) are served and recorded: free 128 MiB on the disk of the journal";
+        (StatusCode::OK, "limited", why)
+    } else if !store.has_room() {
+        let why = "less than 1 GiB is free on the disk of the store: deposits, withdrawals and objections get 503, \
+                   reads are served: free some space";
+        (StatusCode::OK, "limited", why)
+    } else {
+        let body = json!({ "status": "serving", "alerts": alerts(&app) });
+        return json_response(StatusCode::OK, &body);
     };
-    json_response(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "status": "stopped", "why": why, "alerts": alerts(&app) }),
-    )
+    let body = json!({ "status": word, "why": why, "alerts": alerts(&app) });
+    json_response(status, &body)
 }
 
 /// Which alarms stand, how many items are open, and whether anybody is told.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const MAGIC: &[u8; 8] = b"SALLYJL\x01";
@@ -143,6 +144,8 @@ pub(super) struct Spare {
     dir: PathBuf,
     bytes: u64,
     file: Mutex<Option<Box<dyn DiskFile>>>,
+    /// Whether the last try found no room for one.
+    is_refused: AtomicBool,
 }
 
 impl Spare {
@@ -153,7 +156,13 @@ impl Spare {
             dir,
             bytes,
             file,
+            is_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the disk had no room for another segment when it was last asked.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -168,6 +177,20 @@ impl Spare {
         if self.is_ready() {
             return Ok(());
         }
+        let made = self.make();
+        let was_refused = self.is_refused.swap(made.is_err(), Ordering::Relaxed);
+        match &made {
+            Err(error) if !was_refused => tracing::warn!(
+                %error, folder = %self.dir.display(), needs_bytes = 2 * self.bytes,
+                "no room for another journal segment: once the present one is full, only emergencies are served"
+            ),
+            Ok(()) if was_refused => tracing::info!("there is room for the journal again"),
+            _ => {}
+        }
+        made
+    }
+
+    fn make(&self) -> io::Result<()> {
         let path = self.dir.join(SPARE);
         if self.disk.exists(&path)? {
             // Why: of a spare left by an earlier run nobody knows what it holds.
@@ -213,6 +236,11 @@ impl Appender {
     pub(super) fn resume(spare: Arc<Spare>, at: Position) -> io::Result<Self> {
         let file = spare.disk.open(&spare.dir.join(segment_name(at.segment)))?;
         let capacity = file.len()?;
+        // Why: a copy that was put back has holes for zeros, and then the reserve is a promise without a disk.
+        if let Err(error) = file.fill_holes() {
+            let folder = spare.dir.display();
+            tracing::error!(%error, %folder, "the journal's room is not on the disk: emergencies may find it full too");
+        }
         Ok(Self {
             spare,
             file,

@@ -179,7 +179,7 @@ pub struct Health {
     pub published: u64,
     /// Whether a disk error has stopped it.
     pub is_stopped: bool,
-    /// Whether there is room beyond what emergencies may use.
+    /// Whether there is room for another segment; without one, emergencies alone are served in the end.
     pub has_room: bool,
 }
 
@@ -389,7 +389,7 @@ impl Ledger {
             size: self.0.shared.head().size,
             published: self.0.shared.published(),
             is_stopped: self.0.shared.is_stopped(),
-            has_room: self.0.spare.is_ready(),
+            has_room: !self.0.spare.is_refused(),
         }
     }
 

@@ -316,8 +316,9 @@ impl Housekeeper {
                 chore,
                 Ok(Chore::Close) | Err(RecvTimeoutError::Disconnected)
             );
-            if open && self.spare.prepare().is_err() {
-                tracing::warn!("no room for a spare journal segment: emergencies only, soon");
+            if open {
+                // Why ignored: the spare says so itself, and is tried again the next time round.
+                let _ = self.spare.prepare();
             }
             if matches!(chore, Ok(Chore::Spare)) {
                 continue;

@@ -106,16 +106,7 @@ impl Committer {
         if self.shared.is_stopped.load(Ordering::Acquire) {
             return Err(StoreError::Fatal);
         }
-        let free = self
-            .shared
-            .segments
-            .disk
-            .free_bytes(self.shared.segments.dir());
-        match free {
-            Ok(free) if free.saturating_sub(bytes as u64) >= self.free_floor_bytes => Ok(()),
-            Ok(_) => Err(StoreError::Full),
-            Err(_) => Err(StoreError::Retryable),
-        }
+        self.shared.segments.has_room(bytes, self.free_floor_bytes)
     }
 
     fn write(&mut self, group: Vec<Message>, answers: &mut Answers) -> Result<(), Stop> {

@@ -75,6 +75,7 @@ pub struct Embedded {
     queue: mpsc::Sender<Message>,
     threads: Mutex<Option<Threads>>,
     recovery: Recovery,
+    free_floor_bytes: u64,
     // INVARIANT: the last field, so that the folder is let go after everything in it.
     _lock: Box<dyn DiskLock>,
 }
@@ -183,6 +184,7 @@ impl Embedded {
             queue,
             threads,
             recovery,
+            free_floor_bytes: limits.free_floor_bytes,
             _lock: lock,
         })
     }
@@ -213,6 +215,13 @@ impl Embedded {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk has the room that the store leaves free; without it nothing is written, and reads go on.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let floor_bytes = self.free_floor_bytes;
+        self.shared.segments.has_room(0, floor_bytes).is_ok()
     }
 
     /// Does what is queued, syncs the index, and writes no more. Blocks; reads go on until the value is dropped.

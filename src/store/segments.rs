@@ -57,6 +57,15 @@ impl Segments {
         &self.dir
     }
 
+    /// Whether so many bytes may be written and still leave this much free.
+    pub(super) fn has_room(&self, bytes: usize, floor_bytes: u64) -> Result<(), StoreError> {
+        match self.disk.free_bytes(&self.dir) {
+            Ok(free) if free.saturating_sub(bytes as u64) >= floor_bytes => Ok(()),
+            Ok(_) => Err(StoreError::Full),
+            Err(_) => Err(StoreError::Retryable),
+        }
+    }
+
     fn path(&self, segment: u32) -> PathBuf {
         self.dir.join(format!("{segment:08}.seg"))
     }
