@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::AssemblyError;
 use crate::config::Config;
 use crate::disk::{Disk as _, RealDisk};
-use crate::{ledger, store};
+use crate::ledger::OpenError as LedgerError;
+use crate::store::OpenError as StoreError;
 
 /// With less than this nothing can be opened.
 const BYTES_TO_OPEN: u64 = 16 << 20;
@@ -77,49 +78,47 @@ fn of_keyring(error: &keys::LoadError) -> String {
     .to_owned()
 }
 
-fn of_ledger(error: &ledger::OpenError, config: &Config) -> (PathBuf, String) {
-    use ledger::OpenError as Error;
+fn of_ledger(error: &LedgerError, config: &Config) -> (PathBuf, String) {
     let advice = match error {
-        Error::Locked => RUNS_ALREADY.to_owned(),
-        Error::Missing => "is its disk mounted? Put the folder back from the newest copy, which must be as long as \
+        LedgerError::Locked => RUNS_ALREADY.to_owned(),
+        LedgerError::Missing => "is its disk mounted? Put the folder back from the newest copy, which must be as long as \
                            the published log; `init` would make another gateway"
             .to_owned(),
-        Error::NoCheckpoint | Error::Checkpoint("published", _) => {
+        LedgerError::NoCheckpoint | LedgerError::Checkpoint("published", _) => {
             let advice = "put `checkpoint` back from the newest copy of this folder; auditors keep one too".to_owned();
             return (config.log.clone(), advice);
         }
-        Error::Disk(error) => {
+        LedgerError::Disk(error) => {
             // Why asked: opening touches both folders, and only one of them may be at fault.
             let is_log = RealDisk.list(&config.log).is_err() || !writable(&config.log);
             let path = if is_log { config.log.clone() } else { config.journal() };
             return (path, of_disk(error));
         }
-        Error::RolledBack { .. } | Error::Forked { .. } | Error::Damaged { .. } => {
+        LedgerError::RolledBack { .. } | LedgerError::Forked { .. } | LedgerError::Damaged { .. } => {
             "entries that were signed are missing or changed, so nothing is served. Keep what is there and tell the \
              auditor; put back the newest copy of the journal, at least as long as the published log"
                 .to_owned()
         }
-        Error::Checkpoint(..) => RESTORE.to_owned(),
-        Error::Origin => "`origin` in the config names the log, for good: set it to what `init` was given".to_owned(),
-        Error::Bug(_) => "this is a mistake of ours: keep the folder and report it".to_owned(),
+        LedgerError::Checkpoint(..) => RESTORE.to_owned(),
+        LedgerError::Origin => "`origin` in the config names the log, for good: set it to what `init` was given".to_owned(),
+        LedgerError::Bug(_) => "this is a mistake of ours: keep the folder and report it".to_owned(),
     };
     (config.journal(), advice)
 }
 
-fn of_store(error: &store::OpenError) -> String {
-    use store::OpenError as Error;
+fn of_store(error: &StoreError) -> String {
     match error {
-        Error::Locked => RUNS_ALREADY,
-        Error::Missing => "is its disk mounted? Put the folder back from the newest copy",
-        Error::Corrupt { .. } => {
+        StoreError::Locked => RUNS_ALREADY,
+        StoreError::Missing => "is its disk mounted? Put the folder back from the newest copy",
+        StoreError::Corrupt { .. } => {
             "put that file (in segments/, by its number) back from the newest copy; nothing else was touched"
         }
-        Error::Shortened => {
+        StoreError::Shortened => {
             "put the newest copy back; or, if none is newer, `sallyport store rebuild` accepts what is left, and the \
              ledger says what is missing"
         }
-        Error::Index => "look at the disk and at who owns the folder, then `sallyport store rebuild`",
-        Error::Disk(error) => return of_disk(error),
+        StoreError::Index => "look at the disk and at who owns the folder, then `sallyport store rebuild`",
+        StoreError::Disk(error) => return of_disk(error),
     }
     .to_owned()
 }
