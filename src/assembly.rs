@@ -243,7 +243,7 @@ pub async fn open(
         )
         .await?;
     for event in begun {
-        ledger.note(event).await?;
+        ledger.note(event.from_reserve()).await?;
     }
     Ok(Gateway::new(
         (rules, facts, ledger),
