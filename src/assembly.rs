@@ -347,6 +347,32 @@ impl Replay {
     }
 }
 
+/// A gateway that is founded with agreements made on paper is founded with their countersignatures too; each is of
+/// the terms that stand beside it.
+fn countersign(statements: &mut [Statement]) {
+    let key = |practice: &str, organisation: &str, reference: &str| {
+        [practice, organisation, reference].map(str::to_owned)
+    };
+    let terms: BTreeMap<_, _> = statements
+        .iter()
+        .filter_map(|statement| match statement {
+            Statement::Agreement(row) => Some((
+                key(&row.practice, &row.organisation, &row.reference),
+                row.terms(),
+            )),
+            _ => None,
+        })
+        .collect();
+    for statement in statements {
+        if let Statement::Countersignature(row) = statement
+            && row.terms.is_empty()
+            && let Some(of) = terms.get(&key(&row.practice, &row.organisation, &row.reference))
+        {
+            row.terms.clone_from(of);
+        }
+    }
+}
+
 impl Gateway {
     /// Records the stop, publishes, and closes ledger and store.
     ///
@@ -379,6 +405,8 @@ impl Gateway {
     /// A statement that does not parse, or a part that failed.
     pub async fn load(&self, statements: Vec<Statement>) -> Result<(), AssemblyError> {
         let now_ms = self.clock().now_ms();
+        let mut statements = statements;
+        countersign(&mut statements);
         self.vault().provide("audit", now_ms)?;
         let mut owners: BTreeMap<String, Vec<Change>> = BTreeMap::new();
         for statement in statements {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
-use policy::caller::{RecordScope, RelationClaim, Scope, Token};
+use policy::caller::{RecordScope, RelationClaim, Scope, Side, Token};
 use policy::words::{NhsNumber, PractitionerId, Purpose};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -584,9 +584,11 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
         ],
         Some("deposit" | "consent") => &["type", "practice", "patient"],
         Some("objections") => &["type", "practice"],
+        Some("agreement") => &["type", "practice", "organisation"],
+        Some("relationship") => &["type", "practice", "organisation", "patient"],
         _ => {
             return Err(NotBelieved(
-                "authorization_details.type: must be patient_record, deposit, consent or objections",
+                "authorization_details.type: must be patient_record, deposit, consent, objections, agreement or relationship",
             ));
         }
     };
@@ -597,6 +599,9 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
     }
     if object.get("type").and_then(Value::as_str) == Some("patient_record") {
         return record_scope(object).map(Scope::Records);
+    }
+    if known.contains(&"organisation") {
+        return two_sided(object);
     }
     let practice = text(
         object,
@@ -614,6 +619,26 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
     }
     let patient = patient.ok_or(NotBelieved("authorization_details.patient: is required"))?;
     Ok(Scope::Consent { practice, patient })
+}
+
+/// An agreement or a relationship: one side says it, and names itself.
+fn two_sided(object: &Object) -> Result<Scope, NotBelieved> {
+    const SIDE: NotBelieved = NotBelieved(
+        "authorization_details: must have either practice or organisation, an ODS code, and not both",
+    );
+    let code = |value: &Value| ods(value.as_str().unwrap_or_default()).map_err(|_| SIDE);
+    let of = match (object.get("practice"), object.get("organisation")) {
+        (Some(practice), None) => Side::Practice(code(practice)?),
+        (None, Some(organisation)) => Side::Organisation(code(organisation)?),
+        (Some(_), Some(_)) | (None, None) => return Err(SIDE),
+    };
+    if object.get("type").and_then(Value::as_str) == Some("agreement") {
+        return Ok(Scope::Agreement { of });
+    }
+    let patient = object.get("patient");
+    let patient = patient.ok_or(NotBelieved("authorization_details.patient: is required"))?;
+    let patient = patient_of(patient)?;
+    Ok(Scope::Relationship { of, patient })
 }
 
 type Object = serde_json::Map<String, Value>;
@@ -731,9 +756,10 @@ pub fn details_of(scope: &Scope) -> Value {
         Scope::Objections { practice } => {
             json!({ "type": "objections", "practice": practice.as_str() })
         }
-        Scope::Agreement { practice } => {
-            json!({ "type": "agreement", "practice": practice.as_str() })
-        }
+        Scope::Agreement { of } => json!({ "type": "agreement", of.kind(): of.ods().as_str() }),
+        Scope::Relationship { of, patient } => json!({
+            "type": "relationship", of.kind(): of.ods().as_str(), "patient": patient.as_str(),
+        }),
         Scope::Records(scope) => strip_null(json!({
             "type": "patient_record",
             "patient": scope.patient.as_str(),

@@ -36,6 +36,12 @@ enum Wants {
     Records,
     /// A token to deposit for this practice.
     Deposit,
+    /// A token for the practice's side of agreements.
+    Agreement,
+    /// A token for the organisation's side of agreements.
+    Acceptance,
+    /// A token for either side.
+    EitherSide,
     /// An admin's certificate.
     Admin,
     /// An admin's certificate, and that another person's proposal waits.
@@ -116,6 +122,49 @@ const TABLE: &[Row] = &[
         "/fhir/Patient/{nhs}/$everything",
         "/fhir/Patient/9990000018/$everything",
         Wants::Records,
+    ),
+    row(
+        "PUT",
+        "/agreements/{practice}/{organisation}/{reference}",
+        "/agreements/A81001/RJ1/routes-1",
+        Wants::Agreement,
+    ),
+    row(
+        "POST",
+        "/agreements/{practice}/{organisation}/{reference}/accept",
+        "/agreements/A81001/RJ1/routes-1/accept",
+        Wants::Acceptance,
+    ),
+    row("GET", "/agreements", "/agreements", Wants::EitherSide),
+    row(
+        "DELETE",
+        "/agreements/{practice}/{organisation}/{reference}",
+        "/agreements/A81001/RJ1/routes-1",
+        Wants::EitherSide,
+    ),
+    row(
+        "GET",
+        "/practices/{practice}",
+        "/practices/A81001",
+        Wants::Agreement,
+    ),
+    row(
+        "PUT",
+        "/practices/{practice}",
+        "/practices/A81001",
+        Wants::Agreement,
+    ),
+    row(
+        "PUT",
+        "/practices/{practice}/clients/{client}",
+        "/practices/A81001/clients/A81001",
+        Wants::Agreement,
+    ),
+    row(
+        "DELETE",
+        "/practices/{practice}/clients/{client}",
+        "/practices/A81001/clients/nobody",
+        Wants::Agreement,
     ),
     row(
         "GET",
@@ -206,6 +255,8 @@ fn party(world: &World, name: &str) -> Party {
 fn body_of(row: &Row) -> String {
     let record = observation("routes-put", hale().nhs, "1-1", "2026-01-01");
     match row.route {
+        ("PUT", path) if path.starts_with("/agreements") => agreed().0.to_string(),
+        ("PUT", "/practices/{practice}") => json!({ "cooling_off_ms": 86_400_000 }).to_string(),
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
         ("POST", "/admin/keys/{key}/retire") => json!({ "version": 1 }).to_string(),
@@ -214,8 +265,29 @@ fn body_of(row: &Row) -> String {
             let (act, object) = ("practitioner.register", "RJ1/dr-routes");
             json!({ "act": act, "object": object, "why": "routes", "payload": payload }).to_string()
         }
+        (_, path) if path.ends_with("/accept") => {
+            json!({ "terms": agreed().1, "signer": "Ola Berg" }).to_string()
+        }
         _ => String::new(),
     }
+}
+
+/// What the practice proposes, and the digest that the organisation accepts.
+fn agreed() -> (serde_json::Value, String) {
+    let terms = json!({
+        "purposes": ["TREAT"], "categories": ["problems"], "from_ms": 0, "until_ms": 9_000_000_000_000_u64,
+        "signer": "Dr Ada Prior",
+    });
+    let mut row = terms.clone();
+    for (member, code) in [
+        ("practice", "A81001"),
+        ("organisation", "RJ1"),
+        ("reference", "routes-1"),
+    ] {
+        row[member] = code.into();
+    }
+    let row: sallyport::facts::AgreementRow = serde_json::from_value(row).unwrap();
+    (terms, row.terms())
 }
 
 async fn play(row: &Row, party: &Party, token: Option<&str>) -> Reply {
@@ -321,6 +393,7 @@ async fn a_stranger_under_the_right_ca_learns_nothing() {
 async fn tokens(world: &World) -> Vec<(&'static str, &'static str, String)> {
     let hospital = party(world, "hospital-a");
     let (a, b) = (party(world, "practice-a"), party(world, "practice-b"));
+    let other = party(world, "hospital-b");
     let nhs = hale().nhs;
     vec![
         ("hospital-a", "records", token(&hospital, &treat(nhs)).await),
@@ -348,6 +421,35 @@ async fn tokens(world: &World) -> Vec<(&'static str, &'static str, String)> {
             "practice-b",
             "consent elsewhere",
             token(&b, &consent_for(PRACTICE_B, tanqueray().nhs)).await,
+        ),
+        (
+            "practice-a",
+            "agreements",
+            token(&a, &agreement_of(PRACTICE_A)).await,
+        ),
+        (
+            "practice-b",
+            "agreements elsewhere",
+            token(&b, &agreement_of(PRACTICE_B)).await,
+        ),
+        (
+            "hospital-a",
+            "acceptances",
+            token(&hospital, &acceptance_of("RJ1")).await,
+        ),
+        (
+            "hospital-b",
+            "acceptances elsewhere",
+            token(&other, &acceptance_of("RM3")).await,
+        ),
+        (
+            "practice-a",
+            "relationships",
+            token(
+                &a,
+                &json!({ "type": "relationship", "practice": PRACTICE_A, "patient": nhs }),
+            )
+            .await,
         ),
     ]
 }
@@ -424,7 +526,11 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                         note(row, member.name, play(row, &party, Some(token)).await, 403);
                     }
                 }
-                Wants::Records | Wants::Deposit => {
+                Wants::Records
+                | Wants::Deposit
+                | Wants::Agreement
+                | Wants::Acceptance
+                | Wants::EitherSide => {
                     note(row, member.name, play(row, &party, None).await, 401);
                     for (whose, what, token) in &tokens {
                         let who = format!("{} with {whose}'s token for {what}", member.name);
@@ -434,6 +540,13 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                         }
                         let right = match row.wants {
                             Wants::Records => *what == "records",
+                            Wants::Agreement => *what == "agreements",
+                            Wants::Acceptance => *what == "acceptances",
+                            // Everybody has a list of its own, be it empty.
+                            Wants::EitherSide if row.route.0 == "GET" => {
+                                what.starts_with("agreements") || what.starts_with("acceptances")
+                            }
+                            Wants::EitherSide => ["agreements", "acceptances"].contains(what),
                             _ => what.starts_with("deposit"),
                         };
                         if !right {
@@ -463,10 +576,14 @@ async fn the_right_callers_are_let_in() {
     let (practice, hospital) = (party(world, "practice-a"), party(world, "hospital-a"));
     let deposit = token(&practice, &deposit_for(PRACTICE_A, hale().nhs)).await;
     let read = token(&hospital, &treat(hale().nhs)).await;
+    let agree = token(&practice, &agreement_of(PRACTICE_A)).await;
+    let accept = token(&hospital, &acceptance_of("RJ1")).await;
     for row in TABLE {
         let reply = match row.wants {
             Wants::Records => play(row, &hospital, Some(&read)).await,
             Wants::Deposit => play(row, &practice, Some(&deposit)).await,
+            Wants::Agreement | Wants::EitherSide => play(row, &practice, Some(&agree)).await,
+            Wants::Acceptance => play(row, &hospital, Some(&accept)).await,
             _ => continue,
         };
         assert!(

@@ -4,10 +4,11 @@
 //! twice. Patient, purpose and practitioner of a read come from the caller's token, never from the
 //! request. Nothing here can fail; what may be asked at all is settled by the rules.
 
-use crate::caller::{Caller, Scope};
+use crate::caller::{Caller, Scope, Side};
 use crate::decide::Weigh;
 use crate::facts::{
-    AdminFacts, ApprovalFacts, DepositFacts, FactsFacts, PatientFacts, ProposalFacts, TokenFacts,
+    AdminFacts, ApprovalFacts, DepositFacts, FactsFacts, OrganisationFacts, PatientFacts,
+    ProposalFacts, SideFacts, TokenFacts,
 };
 use crate::verdict::Page;
 use crate::words::{NhsNumber, Ods};
@@ -108,7 +109,7 @@ pub struct Withdraw {
     pub name: String,
 }
 
-/// To change what a practice said: a patient's objection, or (without a patient) an agreement.
+/// To change what a practice said: a patient's objection or relationship, or (without a patient) an agreement.
 pub struct ChangeFacts {
     /// The practice that says so.
     pub practice: Ods,
@@ -126,6 +127,58 @@ pub struct PassOn {
     pub practice: Ods,
     /// What arrived, by numbers, count and digest, for the ledger.
     pub detail: serde_json::Value,
+}
+
+impl ChangeFacts {
+    /// The change that says who cares for a patient; every other one about a patient is the patient's decision.
+    pub const RELATIONSHIP: &'static str = "relationship";
+}
+
+/// To change what an organisation that asks said: that it accepts an agreement, or whom it cares for.
+pub struct StateFacts {
+    /// The organisation that says so.
+    pub organisation: Ods,
+    /// The patient concerned, if one is.
+    pub patient: Option<NhsNumber>,
+    /// What is said.
+    pub statement: Stated,
+    /// How, for the ledger's sealed body.
+    pub detail: serde_json::Value,
+}
+
+/// What an organisation can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stated {
+    /// That it accepts what a practice proposed.
+    Acceptance,
+    /// That it accepts no longer.
+    End,
+    /// That it cares for a patient, or no longer does.
+    Relationship {
+        /// Whether that is to count as more than its own word.
+        corroborates: bool,
+    },
+}
+
+impl Stated {
+    /// The word in the ledger.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Stated::Acceptance => "agreement.accept",
+            Stated::End => "agreement.end",
+            Stated::Relationship { .. } => "relationship",
+        }
+    }
+}
+
+/// To look up what stands in one's own name.
+pub struct LookUp {
+    /// Whose.
+    pub of: Side,
+    /// The patient concerned, if one is.
+    pub patient: Option<NhsNumber>,
+    /// What is looked up, such as `agreements`.
+    pub what: &'static str,
 }
 
 /// To do something to the gateway itself.
@@ -267,6 +320,20 @@ impl Act for PassOn {
     type Granted = ();
     const PERMITTED: &'static str = "objections.pass";
     const REFUSED: &'static str = "objections.refuse";
+}
+
+impl Act for StateFacts {
+    type Facts = OrganisationFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "facts.state";
+    const REFUSED: &'static str = "facts.refuse";
+}
+
+impl Act for LookUp {
+    type Facts = SideFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "facts.read";
+    const REFUSED: &'static str = "facts.refuse";
 }
 
 impl Act for AdminAct {

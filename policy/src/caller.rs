@@ -109,11 +109,44 @@ pub enum Scope {
         /// Whose feed of objections it is.
         practice: Ods,
     },
-    /// To change a practice's sharing agreements.
+    /// To state one side of sharing agreements: the practice's, or the organisation's.
     Agreement {
-        /// The practice whose agreements they are.
-        practice: Ods,
+        /// Whose side.
+        of: Side,
     },
+    /// To say who cares for one patient.
+    Relationship {
+        /// Who says so.
+        of: Side,
+        /// The patient cared for.
+        patient: NhsNumber,
+    },
+}
+
+/// In whose name something is said that a practice and another organisation both have a say in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Side {
+    /// The practice's: it shares.
+    Practice(Ods),
+    /// The organisation's: it asks.
+    Organisation(Ods),
+}
+
+impl Side {
+    /// Whose code it is.
+    pub fn ods(&self) -> &Ods {
+        match self {
+            Side::Practice(ods) | Side::Organisation(ods) => ods,
+        }
+    }
+
+    /// What kind of party it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Side::Practice(_) => "practice",
+            Side::Organisation(_) => "organisation",
+        }
+    }
 }
 
 /// One patient, one purpose, one practitioner.
@@ -153,6 +186,7 @@ impl fmt::Debug for Scope {
             Scope::Consent { .. } => "Scope::Consent(…)",
             Scope::Objections { .. } => "Scope::Objections(…)",
             Scope::Agreement { .. } => "Scope::Agreement(…)",
+            Scope::Relationship { .. } => "Scope::Relationship(…)",
         })
     }
 }

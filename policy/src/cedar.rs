@@ -11,7 +11,7 @@ use cedar_policy::{
 };
 
 use crate::caller::{Caller, RecordScope};
-use crate::facts::{self, Agreement, PractitionerFacts, Proposed, Relationship, Strength};
+use crate::facts::{self, Agreement, Hand, PractitionerFacts, Proposed, Relationship, Strength};
 use crate::words::{Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, hex};
 
 /// A request and all entities it speaks of.
@@ -43,6 +43,7 @@ lexicon! {
     log_part = "LogPart", deed = "Deed", organisation = "Organisation", client = "Client",
     practitioner = "Practitioner", patient = "Patient", record = "Record",
     practice_file = "PracticeFile", person = "Person", proposal = "Proposal",
+    organisation_file = "OrganisationFile",
 }
 
 /// What a release is decided about, whichever record: who, for whom, what for, under which token.
@@ -79,6 +80,23 @@ pub(crate) struct PracticeToken<'a> {
     pub(crate) practice: &'a Ods,
     pub(crate) patient: Option<&'a NhsNumber>,
     pub(crate) expires_ms: u64,
+}
+
+/// What an organisation's system may be sent for, and what its token says it was.
+pub(crate) struct OrganisationAct<'a> {
+    pub(crate) action: &'static str,
+    pub(crate) now_ms: u64,
+    pub(crate) caller: &'a Caller,
+    pub(crate) is_suspended: bool,
+    pub(crate) organisation: &'a Ods,
+    pub(crate) errand: &'static str,
+    pub(crate) patient: Option<&'a NhsNumber>,
+    /// Errand, organisation, patient and expiry of its token.
+    pub(crate) token: PracticeToken<'a>,
+    pub(crate) hand: &'a Hand,
+    pub(crate) accepts: bool,
+    pub(crate) proposal: Option<&'a Hand>,
+    pub(crate) corroborates: bool,
 }
 
 /// What an administrator or auditor wants: a deed, the approval of one, or a part of the log.
@@ -209,6 +227,54 @@ impl Lexicon {
                 schema,
             )?,
         })
+    }
+
+    /// The whole question of an act in the name of an organisation that asks.
+    pub(crate) fn organisation_question(
+        &self,
+        schema: &Schema,
+        act: &OrganisationAct<'_>,
+    ) -> Result<Question, Malformed> {
+        let mut token = vec![
+            ("errand", name(&self.errand, act.token.errand)),
+            ("organisation", self.ods(act.token.practice)),
+            ("expires", long(act.token.expires_ms)),
+        ];
+        token.extend(act.token.patient.map(|it| ("patient", self.nhs(it))));
+        let own = act.caller.organisations().first().ok_or(Malformed)?;
+        let mut pairs = vec![
+            ("now", long(act.now_ms)),
+            ("token", record(token)?),
+            ("errand", name(&self.errand, act.errand)),
+            ("own", self.ods(own)),
+            ("hand", self.hand(act.hand)?),
+            ("accepts", truth(act.accepts)),
+            ("corroborates", truth(act.corroborates)),
+        ];
+        pairs.extend(act.patient.map(|it| ("patient", self.nhs(it))));
+        if let Some(proposal) = act.proposal {
+            pairs.push(("proposal", self.hand(proposal)?));
+        }
+        let file = uid(&self.organisation_file, act.organisation.as_str());
+        let client = self.client_entity(act.caller, act.is_suspended)?;
+        Ok(Question {
+            request: self.request(client.uid(), act.action, file.clone(), pairs, schema)?,
+            entities: entities(
+                [
+                    client,
+                    entity(file, [("organisation", self.ods(act.organisation))])?,
+                ],
+                schema,
+            )?,
+        })
+    }
+
+    fn hand(&self, hand: &Hand) -> Result<RestrictedExpression, Malformed> {
+        record(vec![
+            ("client", name(&self.client, &hand.client)),
+            ("certificate", text(&hand.certificate)),
+            ("signing", text(&hand.signing)),
+        ])
     }
 
     /// The whole question of an administrator's or auditor's act.
@@ -349,6 +415,9 @@ impl Lexicon {
             ),
             ("from", long(agreement.from_ms)),
             ("until", long(agreement.until_ms)),
+            ("proposedBy", text(&agreement.proposed_by)),
+            ("acceptedBy", text(&agreement.accepted_by)),
+            ("cooledOff", long(agreement.cooled_ms)),
         ])
     }
 

@@ -168,9 +168,14 @@ impl Entry {
                 self.name("practice", practice.as_str());
                 self.say("errand", "objections");
             }
-            Scope::Agreement { practice } => {
-                self.name("practice", practice.as_str());
+            Scope::Agreement { of } => {
+                self.name(of.kind(), of.ods().as_str());
                 self.say("errand", "agreement");
+            }
+            Scope::Relationship { of, patient } => {
+                self.patient = Some(patient.clone());
+                self.name(of.kind(), of.ods().as_str());
+                self.say("errand", "relationship");
             }
         }
     }

@@ -74,6 +74,8 @@ pub enum TokenFacts {
     Records(PatientFacts),
     /// For a practice's own tokens.
     Practice(DepositFacts),
+    /// For an organisation's own tokens.
+    Organisation(OrganisationFacts),
 }
 
 /// What a read looks at, and the issue of a token for one.
@@ -175,6 +177,12 @@ pub struct Agreement {
     pub from_ms: u64,
     /// From when on it no longer does.
     pub until_ms: u64,
+    /// Whose hand proposed it for the practice: a certificate, or who founded the gateway with it.
+    pub proposed_by: String,
+    /// Whose hand accepted it for the organisation; empty while none did.
+    pub accepted_by: String,
+    /// When the practice's cooling-off time after the acceptance is over.
+    pub cooled_ms: u64,
 }
 
 /// A practice's approval of secondary uses by one organisation: it stands where care has a relationship.
@@ -240,6 +248,39 @@ pub struct DepositFacts {
 
 /// What a change of facts looks at: the same as a deposit.
 pub type FactsFacts = DepositFacts;
+
+/// Which system holding which keys did something that another has to do again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hand {
+    /// The client's id.
+    pub client: String,
+    /// SHA-256 of its certificate, in hexadecimal digits.
+    pub certificate: String,
+    /// SHA-256 of the key that verifies its assertions.
+    pub signing: String,
+}
+
+/// What the acts of an organisation that asks look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrganisationFacts {
+    /// When the decision is made.
+    pub now_ms: u64,
+    /// How the organisation and its client stand.
+    pub organisation: Fact<Standing>,
+    /// With which keys the caller acts; looked at only where it states something.
+    pub hand: Fact<Hand>,
+    /// Who proposed the agreement that is to be accepted; looked at only where one is.
+    pub proposal: Fact<Hand>,
+}
+
+/// What reading back one's own statements looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SideFacts {
+    /// A practice's.
+    Practice(DepositFacts),
+    /// An organisation's.
+    Organisation(OrganisationFacts),
+}
 
 /// What an administrator's or auditor's act looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]

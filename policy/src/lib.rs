@@ -29,6 +29,7 @@ mod cedar;
 mod decide;
 pub mod facts;
 mod monitor;
+mod organisation;
 mod practice;
 pub mod proof;
 #[cfg(feature = "prove")]
@@ -41,15 +42,15 @@ pub mod verdict;
 pub mod words;
 
 pub use ask::{
-    Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, PassOn, Propose, Read, ReadLog,
-    Selection, TOKEN_LIFE_MS, Withdraw,
+    Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, LookUp, PassOn, Propose, Read,
+    ReadLog, Selection, StateFacts, Stated, TOKEN_LIFE_MS, Withdraw,
 };
-pub use caller::{Caller, RecordScope, RelationClaim, Scope, Token};
+pub use caller::{Caller, RecordScope, RelationClaim, Scope, Side, Token};
 pub use decide::decide;
 pub use facts::{
-    AdminFacts, Agreement, Approval, ApprovalFacts, DepositFacts, Fact, FactsFacts, Holder,
-    PatientFacts, PatientStanding, PractitionerFacts, ProposalFacts, Proposed, RecordFacts,
-    Relationship, Standing, Strength, TokenFacts, Why,
+    AdminFacts, Agreement, Approval, ApprovalFacts, DepositFacts, Fact, FactsFacts, Hand, Holder,
+    OrganisationFacts, PatientFacts, PatientStanding, PractitionerFacts, ProposalFacts, Proposed,
+    RecordFacts, Relationship, SideFacts, Standing, Strength, TokenFacts, Why,
 };
 pub use proof::Proof;
 pub use rules::{LoadError, Rules};

@@ -4,18 +4,19 @@
 //! A practice's token is for one errand; what it says is laid beside what is being done, and the
 //! policy compares. An unknown fact refuses.
 
-use crate::ask::{Ask, ChangeFacts, Deposit, PassOn, TOKEN_LIFE_MS, Withdraw};
-use crate::caller::{Caller, Scope};
+use crate::ask::{Ask, ChangeFacts, Deposit, LookUp, PassOn, TOKEN_LIFE_MS, Withdraw};
+use crate::caller::{Caller, Scope, Side};
 use crate::cedar::{PracticeAct, PracticeToken};
 use crate::decide::{Entry, Weigh, Weighed, no_token, unknown};
-use crate::facts::DepositFacts;
+use crate::facts::{DepositFacts, SideFacts, Why};
 use crate::rules::Rules;
 use crate::verdict::Reason;
 use crate::words::{NhsNumber, Ods, hex};
 
+pub(crate) const RELATIONSHIP: &str = "relationship";
 const DEPOSIT: &str = "deposit";
 const CONSENT: &str = "consent";
-const AGREEMENT: &str = "agreement";
+pub(crate) const AGREEMENT: &str = "agreement";
 const OBJECTIONS: &str = "objections";
 
 /// What is being done: the act, its errand, whose practice and which patient.
@@ -64,8 +65,13 @@ impl Weigh for ChangeFacts {
         let act = ask.act();
         let doing = Doing {
             action: "change",
-            // What concerns a patient is that patient's decision; the rest the practice agreed to.
-            errand: act.patient.as_ref().map_or(AGREEMENT, |_| CONSENT),
+            // What a patient decided, and who cares for one, each has an errand of its own; the rest the
+            // practice agreed to.
+            errand: match &act.patient {
+                None => AGREEMENT,
+                Some(_) if act.change == ChangeFacts::RELATIONSHIP => RELATIONSHIP,
+                Some(_) => CONSENT,
+            },
             practice: &act.practice,
             patient: act.patient.as_ref(),
         };
@@ -90,6 +96,33 @@ impl Weigh for PassOn {
         entry.name("detail", act.detail.clone());
         let outcome = under_token(rules, ask.caller(), &doing, facts);
         Weighed { outcome, entry }
+    }
+}
+
+impl Weigh for LookUp {
+    fn weigh(rules: &Rules, ask: &Ask<LookUp>, facts: &SideFacts) -> Weighed<()> {
+        let act = ask.act();
+        match (&act.of, facts) {
+            (Side::Practice(practice), SideFacts::Practice(facts)) => {
+                let doing = Doing {
+                    action: "lookUp",
+                    errand: AGREEMENT,
+                    practice,
+                    patient: act.patient.as_ref(),
+                };
+                let mut entry = doing.entry();
+                entry.name("what", act.what);
+                let outcome = under_token(rules, ask.caller(), &doing, facts);
+                Weighed { outcome, entry }
+            }
+            (Side::Organisation(organisation), SideFacts::Organisation(facts)) => {
+                crate::organisation::look_up(rules, ask, organisation, facts)
+            }
+            _ => Weighed {
+                outcome: Err(unknown("side", Why::NotAsked)),
+                entry: Entry::default(),
+            },
+        }
     }
 }
 
@@ -157,8 +190,16 @@ fn practice_token(scope: &Scope, expires_ms: u64) -> Result<PracticeToken<'_>, R
         Scope::Deposit { practice, patient } => (DEPOSIT, practice, patient.as_ref()),
         Scope::Consent { practice, patient } => (CONSENT, practice, Some(patient)),
         Scope::Objections { practice } => (OBJECTIONS, practice, None),
-        Scope::Agreement { practice } => (AGREEMENT, practice, None),
-        Scope::Records(_) => return Err(no_token()),
+        Scope::Agreement {
+            of: Side::Practice(practice),
+        } => (AGREEMENT, practice, None),
+        Scope::Relationship {
+            of: Side::Practice(practice),
+            patient,
+        } => (RELATIONSHIP, practice, Some(patient)),
+        Scope::Records(_) | Scope::Agreement { .. } | Scope::Relationship { .. } => {
+            return Err(no_token());
+        }
     };
     Ok(PracticeToken {
         errand,

@@ -89,6 +89,10 @@ impl Weigh for IssueToken {
                 let outcome = crate::practice::issue(rules, ask.caller(), scope, facts);
                 return Weighed { outcome, entry };
             }
+            (scope, TokenFacts::Organisation(facts)) => {
+                let outcome = crate::organisation::issue(rules, ask.caller(), scope, facts);
+                return Weighed { outcome, entry };
+            }
             (_, TokenFacts::Records(_)) => {
                 let outcome = Err(unknown("practice", Why::NotAsked));
                 return Weighed { outcome, entry };

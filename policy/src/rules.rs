@@ -30,6 +30,7 @@ pub const GUARDS: &[(&str, &str)] = &[
     ("purpose", include_str!("../guards/purpose.cedar")),
     ("agreement", include_str!("../guards/agreement.cedar")),
     ("practice", include_str!("../guards/practice.cedar")),
+    ("organisation", include_str!("../guards/organisation.cedar")),
     ("gateway", include_str!("../guards/gateway.cedar")),
 ];
 
@@ -40,6 +41,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("purpose", include_str!("../invariants/purpose.cedar")),
     ("agreement", include_str!("../invariants/agreement.cedar")),
     ("practice", include_str!("../invariants/practice.cedar")),
+    ("organisation", include_str!("../invariants/organisation.cedar")),
     ("gateway", include_str!("../invariants/gateway.cedar")),
 ];
 

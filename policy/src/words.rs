@@ -188,6 +188,8 @@ vocabulary! {
         Practice = "practice",
         /// A hospital's electronic patient record.
         Hospital = "hospital",
+        /// A hospital's admission feed: it says who was admitted, and can ask for no record.
+        Admissions = "admissions",
         /// A research organisation.
         Research = "research",
         /// The keeper of an opt-out list, such as the national one.

@@ -11,8 +11,8 @@ mod world;
 
 use policy::{
     AdminAct, AdminFacts, Ask, Caller, ChangeFacts, ClientId, ClientRole, Decision, Deposit,
-    DepositFacts, Fact, IssueToken, NhsNumber, ReadLog, Rules, Scope, Standing, Token, TokenFacts,
-    Verdict, Why, Withdraw, decide,
+    DepositFacts, Fact, IssueToken, NhsNumber, ReadLog, Rules, Scope, Side, Standing, Token,
+    TokenFacts, Verdict, Why, Withdraw, decide,
 };
 use world::{
     NOW_MS, PERMIT_ALL, World, is_permit, ods, other_patient, patient, practice_caller,
@@ -158,7 +158,7 @@ fn a_change_needs_the_token_of_its_errand_and_patient() {
         patient: patient(),
     };
     let agreement = || Scope::Agreement {
-        practice: ods("A81001"),
+        of: Side::Practice(ods("A81001")),
     };
     assert!(is_permit(&change(&rules, consent(), Some(patient()))));
     assert!(is_permit(&change(&rules, agreement(), None)));
@@ -204,7 +204,11 @@ fn a_practice_is_issued_its_own_tokens_only() {
                 patient: patient(),
             },
             Scope::Agreement {
-                practice: ods(practice),
+                of: Side::Practice(ods(practice)),
+            },
+            Scope::Relationship {
+                of: Side::Practice(ods(practice)),
+                patient: patient(),
             },
         ] {
             let decision = issue(scope.clone(), facts());

@@ -191,7 +191,7 @@ fn who_passes_on_objections_passes_on_its_own() {
             ),
             (
                 Scope::Agreement {
-                    practice: ods("NDOO1"),
+                    of: policy::Side::Practice(ods("NDOO1")),
                 },
                 others,
             ),

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{WorldError, read};
 use crate::facts::{
-    Acceptance, AgreementRow, ApprovalRow, Client, Objection, Organisation, Practitioner,
-    Registration, RelationshipRow, Statement,
+    Acceptance, AgreementRow, ApprovalRow, Client, Countersignature, Objection, Organisation,
+    Practitioner, Registration, RelationshipRow, Statement,
 };
 use crate::fhir::fixtures::{Fixture, small_set};
 
@@ -264,19 +264,21 @@ fn strangers() -> impl Iterator<Item = (&'static str, &'static str, &'static str
 fn relationship(nhs: &str, practice: &str, hospital: &str, now_ms: u64) -> Statement {
     Statement::Relationship(RelationshipRow {
         patient: nhs.to_owned(),
-        practice: practice.to_owned(),
+        stated_by: practice.to_owned(),
         organisation: hospital.to_owned(),
         kind: "referral".to_owned(),
         reference: referral(nhs),
         corroborated: true,
         from_ms: day(now_ms, -1),
         until_ms: day(now_ms, 180),
+        stated_ms: 0,
+        ended_ms: None,
     })
 }
 
 fn agreements(now_ms: u64) -> Vec<Statement> {
     let agreement = |reference: &str, practice: &str, organisation: &str, purposes: &[&str]| {
-        Statement::Agreement(AgreementRow {
+        let proposed = Statement::Agreement(AgreementRow {
             reference: reference.to_owned(),
             practice: practice.to_owned(),
             organisation: organisation.to_owned(),
@@ -290,9 +292,37 @@ fn agreements(now_ms: u64) -> Vec<Statement> {
             emergency_overrides_objection: false,
             from_ms: day(now_ms, -1),
             until_ms: day(now_ms, 365),
-        })
+            signer: "Dr Ada Prior, Caldicott Guardian".to_owned(),
+            hand: None,
+            proposed_ms: 0,
+            cooling_ms: 0,
+            withdrawn_ms: None,
+            register: None,
+        });
+        let countersigned = Statement::Countersignature(Countersignature {
+            reference: reference.to_owned(),
+            practice: practice.to_owned(),
+            organisation: organisation.to_owned(),
+            terms: String::new(),
+            signer: "Ola Berg, Caldicott Guardian".to_owned(),
+            hand: None,
+            accepted_ms: 0,
+            ended_ms: None,
+        });
+        [proposed, countersigned]
     };
-    vec![
+    let approval = Statement::Approval(ApprovalRow {
+        reference: "26/CAG/0042".to_owned(),
+        practice: PRACTICE_A.to_owned(),
+        organisation: RESEARCH_C.to_owned(),
+        purposes: vec!["HRESCH".to_owned()],
+        categories: ["observations", "problems", "medications"]
+            .map(str::to_owned)
+            .to_vec(),
+        from_ms: day(now_ms, -1),
+        until_ms: day(now_ms, 365),
+    });
+    [
         agreement(
             "A81001-RJ1-2026",
             PRACTICE_A,
@@ -307,18 +337,11 @@ fn agreements(now_ms: u64) -> Vec<Statement> {
             RESEARCH_C,
             &["HRESCH", "PUBHLTH"],
         ),
-        Statement::Approval(ApprovalRow {
-            reference: "26/CAG/0042".to_owned(),
-            practice: PRACTICE_A.to_owned(),
-            organisation: RESEARCH_C.to_owned(),
-            purposes: vec!["HRESCH".to_owned()],
-            categories: ["observations", "problems", "medications"]
-                .map(str::to_owned)
-                .to_vec(),
-            from_ms: day(now_ms, -1),
-            until_ms: day(now_ms, 365),
-        }),
     ]
+    .into_iter()
+    .flatten()
+    .chain([approval])
+    .collect()
 }
 
 fn directory(dir: &Path, now_ms: u64) -> Result<Vec<Statement>, WorldError> {

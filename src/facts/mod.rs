@@ -5,8 +5,10 @@
 //! which refuses. A change is written as pending, then recorded in the ledger, then applied; on opening, the
 //! ledger says which of the two a crash left behind. Nothing is decided here.
 
+mod agreement;
 mod anchor;
 mod deed;
+mod lookup;
 mod proposal;
 mod register;
 mod statement;
@@ -15,20 +17,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use policy::facts::{
-    Agreement, Approval, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts,
-    Relationship, Standing, Why,
+    Approval, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts, Relationship,
+    Standing, Why,
 };
 use policy::words::{ClientId, ClientRole, NhsNumber, Ods, PractitionerId, Purpose};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use agreement::{
+    Accepted, AgreementRow, Countersignature, EmergencyProvider, HandRow, Offer, PracticeSettings,
+    Standing as Agreed, State,
+};
+pub(crate) use agreement::{hex, reference};
 pub use anchor::{Anchor, AnchorError};
 pub(crate) use deed::unfit;
 pub use deed::{Deed, Unfit};
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
 pub use register::{Register, Registered};
 pub use statement::{
-    Acceptance, AgreementRow, ApprovalRow, Client, OPERATOR, Objection, Organisation, Practitioner,
-    Registration, RelationshipRow, Statement, StatementError, Tags,
+    Acceptance, ApprovalRow, Client, OPERATOR, Objection, Organisation, Practitioner, Registration,
+    RelationshipRow, Statement, StatementError, Tags,
 };
 pub(crate) use statement::{category, fixed, number, ods, relation};
 
@@ -456,14 +463,18 @@ impl Facts {
             .store
             .scan(Table::Facts, prefix(kind, parts), None, usize::MAX)
             .await?;
-        let read = |row: Row| match self.read(&row.key, &row.value) {
+        Ok(rows.into_iter().map(|row| self.told(row)).collect())
+    }
+
+    /// What a row says, if it opens and its owner's rows match the ledger.
+    fn told(&self, row: Row) -> Fact<Statement> {
+        match self.read(&row.key, &row.value) {
             None => Fact::Unknown(Why::Store),
             Some((owner, statement)) => match self.soundness(&owner) {
                 Ok(_) => Fact::Known(statement),
                 Err(why) => Fact::Unknown(why),
             },
-        };
-        Ok(rows.into_iter().map(read).collect())
+        }
     }
 
     /// What may be looked at when `client` asks for `patient` on behalf of `practitioner`; `keepers` are the
@@ -484,13 +495,8 @@ impl Facts {
             .find_map(|practice| self.soundness(practice.as_str()).err());
         let mut holders = Vec::with_capacity(practices.len());
         for practice in practices {
-            let rows = self
-                .rows(Kind::Agreement, &[&fixed(practice.as_str()), &asking])
-                .await?;
-            let agreements = match self.soundness(practice.as_str()) {
-                Ok(_) => agreed(rows),
-                Err(why) => Fact::Unknown(why),
-            };
+            let agreements = self.agreements(&practice, question.organisation).await?;
+            let agreements = lookup::read(agreements, |it| it.agreement().ok());
             let approvals = match question.purpose.is_secondary() {
                 false => Fact::Unknown(Why::NotAsked),
                 true => self.approvals(&practice, &asking).await?,
@@ -661,13 +667,6 @@ fn objected(rows: Vec<Fact<Statement>>) -> Fact<BTreeSet<Purpose>> {
 fn related(rows: Vec<Fact<Statement>>) -> Fact<Vec<Relationship>> {
     gather(rows, |statement| match statement {
         Statement::Relationship(row) => row.relationship().ok(),
-        _ => None,
-    })
-}
-
-fn agreed(rows: Vec<Fact<Statement>>) -> Fact<Vec<Agreement>> {
-    gather(rows, |statement| match statement {
-        Statement::Agreement(row) => row.agreement().ok(),
         _ => None,
     })
 }

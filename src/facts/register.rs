@@ -9,6 +9,7 @@ use policy::words::{ClientId, ClientRole, Ods, PersonId, PractitionerId};
 
 use serde_json::{Value, json};
 
+use super::agreement::EmergencyProvider;
 use super::proposal::Proposal;
 use super::statement::{
     Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
@@ -22,6 +23,7 @@ pub struct Register {
     certificates: HashMap<[u8; 32], Arc<Registered>>,
     practitioners: BTreeMap<(String, String), Practitioner>,
     proposals: BTreeMap<String, Proposal>,
+    providers: BTreeMap<String, EmergencyProvider>,
 }
 
 /// A client as the directory knows it, parsed.
@@ -115,6 +117,9 @@ impl Register {
                         .insert((row.organisation.clone(), row.id.clone()), row.clone()),
                 );
             }
+            Statement::EmergencyProvider(row) => {
+                drop(self.providers.insert(row.ods.clone(), row.clone()));
+            }
             Statement::Client(row) => {
                 self.forget(&row.id);
                 if let Some(client) = Registered::parse(row).map(Arc::new) {
@@ -130,7 +135,10 @@ impl Register {
             | Statement::Approval(_)
             | Statement::Objection(_)
             | Statement::Relationship(_)
-            | Statement::Acceptance(_) => {}
+            | Statement::Acceptance(_)
+            | Statement::Countersignature(_)
+            | Statement::Offer(_)
+            | Statement::PracticeSettings(_) => {}
         }
     }
 
@@ -143,6 +151,7 @@ impl Register {
                         .remove(&(row.organisation.clone(), row.id.clone())),
                 );
             }
+            Statement::EmergencyProvider(row) => drop(self.providers.remove(&row.ods)),
             Statement::Client(row) => self.forget(&row.id),
             Statement::Proposal(row) => drop(self.proposals.remove(&row.name())),
             Statement::Registration(_)
@@ -150,7 +159,10 @@ impl Register {
             | Statement::Approval(_)
             | Statement::Objection(_)
             | Statement::Relationship(_)
-            | Statement::Acceptance(_) => {}
+            | Statement::Acceptance(_)
+            | Statement::Countersignature(_)
+            | Statement::Offer(_)
+            | Statement::PracticeSettings(_) => {}
         }
     }
 
@@ -290,6 +302,37 @@ impl Register {
     ) -> Option<&Practitioner> {
         let key = (organisation.as_str().to_owned(), id.as_str().to_owned());
         self.practitioners.get(&key)
+    }
+
+    /// What the register of emergency providers says of this organisation.
+    #[must_use]
+    pub fn provider(&self, code: &str) -> Option<&EmergencyProvider> {
+        self.providers.get(code)
+    }
+
+    /// The register of emergency providers: those it names now, and its version.
+    #[must_use]
+    pub fn providers(&self) -> (u64, Vec<&EmergencyProvider>) {
+        let all = self.providers.values();
+        let version = all.flat_map(|it| [Some(it.since), it.until]).flatten();
+        let named = self.providers.values().filter(|it| it.until.is_none());
+        (version.max().unwrap_or(0), named.collect())
+    }
+
+    /// Everybody who stands in this organisation's directory.
+    pub fn people(&self, organisation: &Ods) -> impl Iterator<Item = &Practitioner> {
+        let first = (organisation.as_str().to_owned(), String::new());
+        self.practitioners
+            .range(first..)
+            .take_while(|((own, _), _)| own == organisation.as_str())
+            .map(|(_, person)| person)
+    }
+
+    /// The clients that act for this organisation.
+    pub fn acting_for(&self, organisation: &Ods) -> impl Iterator<Item = &Arc<Registered>> {
+        self.clients
+            .values()
+            .filter(|client| client.organisations.contains(organisation))
     }
 
     /// What is known of this person at this organisation.

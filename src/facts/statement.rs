@@ -4,13 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use policy::facts::{Agreement, Approval, Relationship, Strength};
+use policy::facts::{Approval, Relationship, Strength};
 use policy::words::{
     Category, ClientRole, Label, NhsNumber, Ods, PersonId, Purpose, RelationKind, Role,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::agreement::{
+    AgreementRow, Countersignature, EmergencyProvider, Offer, PracticeSettings, reference,
+};
 use super::proposal::Proposal;
 
 /// Certificates of one client: a row of the store is small.
@@ -42,7 +45,7 @@ pub struct Client {
     pub id: String,
     /// Display name.
     pub name: String,
-    /// `practice`, `hospital`, `research`, `opt-out-list`, `admin`, `auditor`, `privacy-officer`, `patient-portal`.
+    /// `practice`, `hospital`, `admissions`, `research`, `opt-out-list`, `admin`, `auditor`, `privacy-officer`, `patient-portal`.
     pub role: String,
     /// ODS codes it acts for; the first is its own.
     pub organisations: Vec<String>,
@@ -80,35 +83,6 @@ pub struct Practitioner {
     /// A suspended person is refused at the next request.
     #[serde(default)]
     pub suspended: bool,
-}
-
-/// A sharing agreement: exactly one practice, exactly one organisation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgreementRow {
-    /// The agreement's own reference.
-    pub reference: String,
-    /// ODS code of the practice that shares.
-    pub practice: String,
-    /// ODS code of the organisation that may ask.
-    pub organisation: String,
-    /// PurposeOfUse codes.
-    pub purposes: Vec<String>,
-    /// Categories of record.
-    pub categories: Vec<String>,
-    /// Sensitivity labels it expressly covers.
-    #[serde(default)]
-    pub labels: Vec<String>,
-    /// Whether a relationship that only the hospital asserts is enough.
-    #[serde(default)]
-    pub accepts_asserted: bool,
-    /// Whether a declared emergency overrides an objection at this practice.
-    #[serde(default)]
-    pub emergency_overrides_objection: bool,
-    /// Start of validity, milliseconds.
-    pub from_ms: u64,
-    /// End of validity (exclusive), milliseconds.
-    pub until_ms: u64,
 }
 
 /// A practice's approval of secondary uses (`HRESCH`, `PUBHLTH`, `HOPERAT`) by exactly one organisation. It stands
@@ -162,20 +136,27 @@ pub struct Objection {
 pub struct RelationshipRow {
     /// NHS number.
     pub patient: String,
-    /// ODS code of the practice that states it.
-    pub practice: String,
+    /// ODS code of whoever states it: the practice, or the organisation itself.
+    #[serde(alias = "practice")]
+    pub stated_by: String,
     /// ODS code of the organisation that cares for the patient.
     pub organisation: String,
     /// `referral`, `registration`, `encounter`, `appointment`.
     pub kind: String,
     /// The reference a request must name.
     pub reference: String,
-    /// Corroborated by the practice, or asserted by the hospital alone.
+    /// Corroborated by the practice or an admission feed, or asserted by the asking system alone.
     pub corroborated: bool,
     /// Start, milliseconds.
     pub from_ms: u64,
     /// End (exclusive), milliseconds.
     pub until_ms: u64,
+    /// When it was stated, milliseconds.
+    #[serde(default)]
+    pub stated_ms: u64,
+    /// When whoever stated it ended it, milliseconds.
+    #[serde(default)]
+    pub ended_ms: Option<u64>,
 }
 
 /// A practice's acceptance of a client that deposits for it.
@@ -203,6 +184,10 @@ pub enum Statement {
     Relationship(RelationshipRow),
     Acceptance(Acceptance),
     Proposal(Proposal),
+    Countersignature(Countersignature),
+    Offer(Offer),
+    PracticeSettings(PracticeSettings),
+    EmergencyProvider(EmergencyProvider),
 }
 
 /// A statement that does not parse; the words name the member and the rule.
@@ -240,6 +225,10 @@ pub(super) enum Kind {
     Relationship = b'L',
     Acceptance = b'C',
     Proposal = b'P',
+    Countersignature = b'N',
+    Offer = b'F',
+    PracticeSettings = b'S',
+    EmergencyProvider = b'E',
 }
 
 /// Eight bytes for a code of at most eight characters; longer codes are refused at parsing.
@@ -266,20 +255,37 @@ pub(super) fn prefix(kind: Kind, parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
+/// What concerns two parties under a reference. An agreement stands with its practice's others, by organisation:
+/// a decision looks at the rows of its two parties, however many the practice has.
+pub(super) fn two_party_key(
+    kind: Kind,
+    tags: &dyn Tags,
+    (first, second): (&str, &str),
+    reference: &str,
+) -> Vec<u8> {
+    let tag = tags.tag("agreement", reference);
+    prefix(kind, &[&fixed(first), &fixed(second), &tag])
+}
+
 impl Statement {
     /// Who stated it: a practice's ODS code, or [`OPERATOR`].
     #[must_use]
     pub fn owner(&self) -> &str {
         match self {
-            Self::Organisation(_) | Self::Client(_) | Self::Practitioner(_) | Self::Proposal(_) => {
-                OPERATOR
-            }
+            Self::Organisation(_)
+            | Self::Client(_)
+            | Self::Practitioner(_)
+            | Self::Proposal(_)
+            | Self::EmergencyProvider(_) => OPERATOR,
             Self::Registration(row) => &row.practice,
             Self::Agreement(row) => &row.practice,
             Self::Approval(row) => &row.practice,
             Self::Objection(row) => &row.practice,
-            Self::Relationship(row) => &row.practice,
+            Self::Relationship(row) => &row.stated_by,
             Self::Acceptance(row) => &row.practice,
+            Self::Countersignature(row) => &row.organisation,
+            Self::Offer(row) => &row.practice,
+            Self::PracticeSettings(row) => &row.practice,
         }
     }
 
@@ -301,13 +307,11 @@ impl Statement {
                 Kind::Registration,
                 &[&patient(&row.patient), &fixed(&row.practice)],
             ),
-            Self::Agreement(row) => prefix(
+            Self::Agreement(row) => two_party_key(
                 Kind::Agreement,
-                &[
-                    &fixed(&row.practice),
-                    &fixed(&row.organisation),
-                    &tags.tag("agreement", &row.reference),
-                ],
+                tags,
+                (&row.practice, &row.organisation),
+                &row.reference,
             ),
             Self::Approval(row) => prefix(
                 Kind::Approval,
@@ -330,7 +334,7 @@ impl Statement {
                 &[
                     &patient(&row.patient),
                     &fixed(&row.organisation),
-                    &fixed(&row.practice),
+                    &fixed(&row.stated_by),
                     &tags.tag("relationship", &format!("{}|{}", row.kind, row.reference)),
                 ],
             ),
@@ -339,6 +343,20 @@ impl Statement {
                 &[&fixed(&row.practice), &tags.tag("client", &row.client)],
             ),
             Self::Proposal(row) => prefix(Kind::Proposal, &[&tags.tag("proposal", &row.name())]),
+            Self::Countersignature(row) => two_party_key(
+                Kind::Countersignature,
+                tags,
+                (&row.organisation, &row.practice),
+                &row.reference,
+            ),
+            Self::Offer(row) => two_party_key(
+                Kind::Offer,
+                tags,
+                (&row.organisation, &row.practice),
+                &row.reference,
+            ),
+            Self::PracticeSettings(row) => prefix(Kind::PracticeSettings, &[&fixed(&row.practice)]),
+            Self::EmergencyProvider(row) => prefix(Kind::EmergencyProvider, &[&fixed(&row.ods)]),
         }
     }
 
@@ -369,7 +387,7 @@ impl Statement {
                 number(&row.patient)?;
                 ods(&row.practice).map(drop)
             }
-            Self::Agreement(row) => row.agreement().map(drop),
+            Self::Agreement(row) => row.check(),
             Self::Approval(row) => row.approval().map(drop),
             Self::Objection(row) => {
                 number(&row.patient)?;
@@ -382,6 +400,14 @@ impl Statement {
                 client_id(&row.client).map(drop)
             }
             Self::Proposal(row) => row.check(),
+            Self::Countersignature(row) => row.check(),
+            Self::Offer(row) => {
+                reference(&row.reference)?;
+                ods(&row.practice)?;
+                ods(&row.organisation).map(drop)
+            }
+            Self::PracticeSettings(row) => row.check(),
+            Self::EmergencyProvider(row) => row.check(),
         }
     }
 }
@@ -430,41 +456,6 @@ pub(crate) fn thumbprint(hex: &str) -> Option<[u8; 32]> {
         *to = u8::from_str_radix(hex.get(index * 2..index * 2 + 2)?, 16).ok()?;
     }
     Some(out)
-}
-
-impl AgreementRow {
-    /// As the policy reads it.
-    ///
-    /// # Errors
-    /// The member that is not in its vocabulary.
-    pub fn agreement(&self) -> Result<Agreement, StatementError> {
-        if self.from_ms >= self.until_ms {
-            return Err(wrong("until_ms", "must be later than from_ms"));
-        }
-        if self.purposes.is_empty() || self.categories.is_empty() {
-            return Err(wrong("purposes, categories", "must each name at least one"));
-        }
-        Ok(Agreement {
-            reference: self.reference.clone(),
-            practice: ods(&self.practice)?,
-            organisation: ods(&self.organisation)?,
-            purposes: purposes(&self.purposes)?,
-            categories: self
-                .categories
-                .iter()
-                .map(|code| category(code))
-                .collect::<Result<_, _>>()?,
-            labels: self
-                .labels
-                .iter()
-                .map(|code| label(code))
-                .collect::<Result<_, _>>()?,
-            accepts_asserted: self.accepts_asserted,
-            emergency_overrides_objection: self.emergency_overrides_objection,
-            from_ms: self.from_ms,
-            until_ms: self.until_ms,
-        })
-    }
 }
 
 impl ApprovalRow {
@@ -523,12 +514,21 @@ impl Objection {
 }
 
 impl RelationshipRow {
+    /// The same as it stood then: what was said later was not said yet.
+    #[must_use]
+    pub fn as_of(&self, then_ms: u64) -> Option<Self> {
+        (self.stated_ms <= then_ms).then(|| Self {
+            ended_ms: self.ended_ms.filter(|at| *at <= then_ms),
+            ..self.clone()
+        })
+    }
+
     /// As the policy reads it.
     ///
     /// # Errors
     /// The member that is not in its vocabulary.
     pub fn relationship(&self) -> Result<Relationship, StatementError> {
-        ods(&self.practice)?;
+        ods(&self.stated_by)?;
         Ok(Relationship {
             patient: number(&self.patient)?,
             organisation: ods(&self.organisation)?,
@@ -540,7 +540,9 @@ impl RelationshipRow {
                 Strength::Asserted
             },
             from_ms: self.from_ms,
-            until_ms: self.until_ms,
+            until_ms: self
+                .ended_ms
+                .map_or(self.until_ms, |ended| ended.min(self.until_ms)),
         })
     }
 }
@@ -576,7 +578,7 @@ pub(crate) fn role(code: &str) -> Result<Role, StatementError> {
     Role::try_from(code).map_err(|_| wrong("role", "is not a role this gateway knows"))
 }
 
-fn purposes(codes: &[String]) -> Result<BTreeSet<Purpose>, StatementError> {
+pub(super) fn purposes(codes: &[String]) -> Result<BTreeSet<Purpose>, StatementError> {
     let rule =
         "must be PurposeOfUse codes served here (TREAT, ETREAT, BTG, HRESCH, PUBHLTH, HOPERAT)";
     let purpose = |code: &String| match Purpose::try_from(code.as_str()) {
@@ -595,7 +597,7 @@ pub(crate) fn category(code: &str) -> Result<Category, StatementError> {
     })
 }
 
-fn label(code: &str) -> Result<Label, StatementError> {
+pub(super) fn label(code: &str) -> Result<Label, StatementError> {
     Label::try_from(code)
         .map_err(|_| wrong("labels", "must be labels of this gateway's vocabulary"))
 }

@@ -8,6 +8,7 @@
 //! Here: tokens and releases. What practices do stands in `practice`, what is done to keys in `key_acts`, to the gateway
 //! itself in `own`, to its directory in `directory`; what takes two people in `two`, what has to be told in `alarm`.
 
+mod agreement;
 mod alarm;
 mod directory;
 mod key_acts;
@@ -15,13 +16,15 @@ mod own;
 mod practice;
 mod two;
 
+pub use agreement::{Accepting, Named};
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use policy::words::{NhsNumber, Ods};
 use policy::{
     AdminFacts, Ask, Caller, Decision, DepositFacts, Fact, IssueToken, PatientFacts, Read, Rules,
-    Scope, Standing, TokenFacts, Verdict, Why,
+    Scope, Side, Standing, TokenFacts, Verdict, Why,
 };
 
 pub use directory::{Outcome, Wish};
@@ -65,6 +68,9 @@ pub enum Fault {
     /// The facts could not be read or changed.
     #[error("the facts: {0}")]
     Facts(#[from] FactsError),
+    /// What is asked does not fit what stands; the words name the rule.
+    #[error("{0}")]
+    Standing(&'static str),
     /// A rotation stopped.
     #[error("rotation: {0}")]
     Rotation(#[from] RotationError),
@@ -130,15 +136,30 @@ impl Gateway {
             Scope::Deposit { practice, .. }
             | Scope::Consent { practice, .. }
             | Scope::Objections { practice }
-            | Scope::Agreement { practice } => {
+            | Scope::Agreement {
+                of: Side::Practice(practice),
+            }
+            | Scope::Relationship {
+                of: Side::Practice(practice),
+                ..
+            } => {
                 let mut facts = self.of_practice(&caller, practice, now_ms).await?;
                 facts.registration = match (&scope, &patient) {
-                    (Scope::Consent { .. }, Some(patient)) => self.cares(practice, patient).await?,
+                    (Scope::Consent { .. } | Scope::Relationship { .. }, Some(patient)) => {
+                        self.cares(practice, patient).await?
+                    }
                     (_, Some(patient)) => self.may_file(patient).await?.0,
                     (_, None) => Fact::Unknown(Why::NotAsked),
                 };
                 TokenFacts::Practice(facts)
             }
+            Scope::Agreement {
+                of: Side::Organisation(organisation),
+            }
+            | Scope::Relationship {
+                of: Side::Organisation(organisation),
+                ..
+            } => TokenFacts::Organisation(self.of_organisation(&caller, organisation, now_ms)),
         };
         let member = assertion.member();
         let extra = Extra {
@@ -384,7 +405,7 @@ impl Gateway {
 fn patient_of(scope: &Scope) -> Option<&NhsNumber> {
     match scope {
         Scope::Records(scope) => Some(&scope.patient),
-        Scope::Consent { patient, .. } => Some(patient),
+        Scope::Consent { patient, .. } | Scope::Relationship { patient, .. } => Some(patient),
         Scope::Deposit { patient, .. } => patient.as_ref(),
         Scope::Objections { .. } | Scope::Agreement { .. } => None,
     }

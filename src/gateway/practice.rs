@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use policy::words::{NhsNumber, Ods};
 use policy::{
-    Act, Ask, Caller, ChangeFacts, Decision, Deposit, Fact, Scope, Standing, Why, Withdraw,
+    Act, Ask, Caller, ChangeFacts, Decision, Deposit, Fact, Scope, Side, Standing, Why, Withdraw,
 };
 
 use super::{Answer, Fault, Gateway, patient_of};
@@ -103,6 +103,9 @@ impl Gateway {
                 | Scope::Consent { practice, .. }
                 | Scope::Objections { practice },
             ) => Some(practice.clone()),
+            Some(Scope::Agreement { of } | Scope::Relationship { of, .. }) => {
+                Some(of.ods().clone())
+            }
             _ => caller.organisations().first().cloned(),
         };
         let practice = practice.ok_or(Fault::Bug("a client that acts for nobody"))?;
@@ -110,6 +113,16 @@ impl Gateway {
             .of_practice(&caller, &practice, self.clock.now_ms())
             .await?;
         facts.registration = Fact::Unknown(Why::NotAsked);
+        if let Some(Scope::Agreement {
+            of: Side::Practice(own),
+        }) = caller.token().map(|token| token.scope.clone())
+        {
+            // Why in an organisation's name: in the practice's own this token would be good for something.
+            let facts = self.of_organisation(&caller, &own, facts.now_ms);
+            let detail = serde_json::json!({ "attempt": attempt });
+            let ask = super::agreement::stating(&own, None, policy::Stated::End, detail);
+            return self.must_refuse(Ask::new(caller, ask), None, &facts).await;
+        }
         let Some(patient) = patient else {
             let detail = serde_json::json!({ "attempt": attempt });
             let ask = ChangeFacts {

@@ -92,6 +92,19 @@ impl Problem {
         retry(text_response(status, FHIR, &outcome(code, &text)), status)
     }
 
+    /// As a JSON side says it to a caller that brings a token, or should (RFC 6750 §3).
+    #[must_use]
+    pub(super) fn bearer(self) -> Response {
+        match self {
+            Self::NotAuthenticated(text) => {
+                let body = json!({ "error": "invalid_token", "error_description": text });
+                let response = text_response(StatusCode::UNAUTHORIZED, JSON, &body.to_string());
+                with_header(response, WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+            }
+            other => other.oauth(),
+        }
+    }
+
     /// As the token endpoint and the other JSON sides say it (RFC 6749 §5.2).
     #[must_use]
     pub(super) fn oauth(self) -> Response {
@@ -168,6 +181,7 @@ impl From<Fault> for Problem {
             Fault::Filing(error @ FilingError::Conflict) => {
                 Self::malformed(StatusCode::CONFLICT, "conflict", error.to_string())
             }
+            Fault::Standing(rule) => Self::malformed(StatusCode::CONFLICT, "conflict", *rule),
             Fault::Filing(error @ FilingError::OtherPatient(_)) => Self::malformed(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "business-rule",

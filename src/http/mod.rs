@@ -2,6 +2,7 @@
 //! budget. One file a protocol; `answer` alone makes responses. This room never reaches a key.
 
 mod admin;
+mod agreement;
 mod answer;
 mod budget;
 mod fhir;
@@ -23,7 +24,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
 
@@ -62,6 +63,20 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/fhir/{kind}/{id}"),
     ("DELETE", "/fhir/{kind}/{id}"),
     ("GET", "/fhir/Patient/{nhs}/$everything"),
+    ("GET", "/agreements"),
+    ("PUT", "/agreements/{practice}/{organisation}/{reference}"),
+    (
+        "DELETE",
+        "/agreements/{practice}/{organisation}/{reference}",
+    ),
+    (
+        "POST",
+        "/agreements/{practice}/{organisation}/{reference}/accept",
+    ),
+    ("GET", "/practices/{practice}"),
+    ("PUT", "/practices/{practice}"),
+    ("PUT", "/practices/{practice}/clients/{client}"),
+    ("DELETE", "/practices/{practice}/clients/{client}"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
     ("GET", "/admin/keys"),
@@ -98,6 +113,23 @@ pub fn router(app: Shared) -> Router {
         )
         .route("/fhir/Patient/{nhs}/$everything", get(fhir::everything))
         .route("/fhir/Patient/{nhs}/%24everything", get(fhir::everything))
+        .route("/agreements", get(agreement::list))
+        .route(
+            "/agreements/{practice}/{organisation}/{reference}",
+            put(agreement::propose).delete(agreement::withdraw),
+        )
+        .route(
+            "/agreements/{practice}/{organisation}/{reference}/accept",
+            post(agreement::accept),
+        )
+        .route(
+            "/practices/{practice}",
+            get(agreement::settings).put(agreement::set),
+        )
+        .route(
+            "/practices/{practice}/clients/{client}",
+            put(agreement::accept_client).delete(agreement::dismiss_client),
+        )
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
         .route("/admin/keys", get(key_acts::all))
@@ -279,10 +311,17 @@ impl FromRequestParts<Shared> for Bearer {
             Err(NotAuthenticated::Stranger) => "an access token is required",
             Err(_) => "the access token is not valid here",
         };
-        record_disbelief(app, client.registered.id.as_str(), said)
-            .await
-            .map_err(Problem::fhir)?;
-        Err(Problem::NotAuthenticated(said).fhir())
+        let say = |problem: Problem| {
+            if parts.uri.path().starts_with("/fhir") {
+                problem.fhir()
+            } else {
+                problem.bearer()
+            }
+        };
+        let recorded = record_disbelief(app, client.registered.id.as_str(), said).await;
+        Err(say(recorded
+            .err()
+            .unwrap_or(Problem::NotAuthenticated(said))))
     }
 }
 

@@ -238,7 +238,7 @@ fn described(issuer: &str) -> Value {
         "token_endpoint_auth_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA"],
         "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
         "revocation_endpoint_auth_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA"],
-        "authorization_details_types_supported": ["patient_record", "deposit", "consent", "objections"],
+        "authorization_details_types_supported": ["patient_record", "deposit", "consent", "objections", "agreement", "relationship"],
         "tls_client_certificate_bound_access_tokens": true,
         "mtls_endpoint_aliases": { "token_endpoint": token, "revocation_endpoint": revoke },
         "access_token_lifetime_seconds": TOKEN_SECONDS,

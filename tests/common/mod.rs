@@ -257,6 +257,16 @@ pub fn consent_for(practice: &str, nhs: &str) -> Value {
     json!({ "type": "consent", "practice": practice, "patient": nhs })
 }
 
+/// For the practice's side of agreements.
+pub fn agreement_of(practice: &str) -> Value {
+    json!({ "type": "agreement", "practice": practice })
+}
+
+/// For the organisation's side of agreements.
+pub fn acceptance_of(organisation: &str) -> Value {
+    json!({ "type": "agreement", "organisation": organisation })
+}
+
 pub async fn token(party: &Party, details: &Value) -> String {
     party.token(details, now_s()).await.expect("a token")
 }
@@ -707,6 +717,15 @@ impl Served {
         dir: &Path,
         rules: Option<&str>,
     ) -> Result<Self, sallyport::assembly::AssemblyError> {
+        Self::open_at(dir, rules, Clock::system()).await
+    }
+
+    /// The same by a clock of this test's own.
+    pub async fn open_at(
+        dir: &Path,
+        rules: Option<&str>,
+        clock: Clock,
+    ) -> Result<Self, sallyport::assembly::AssemblyError> {
         let mut config = Config::load(&dir.join("sallyport.toml")).expect("the config");
         if let Some(rules) = rules {
             let path = dir.join("local.cedar");
@@ -716,7 +735,7 @@ impl Served {
         let passphrase = std::fs::read(dir.join("passphrase"))
             .expect("the passphrase")
             .into();
-        let gateway = sallyport::assembly::open(&config, &passphrase, Clock::system()).await?;
+        let gateway = sallyport::assembly::open(&config, &passphrase, clock).await?;
         let budgets = sallyport::http::Budgets::default();
         let app = Arc::new(sallyport::http::App { gateway, budgets });
         let read = |path: &Path| std::fs::read(path).expect("a file");

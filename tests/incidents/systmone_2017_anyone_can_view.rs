@@ -74,6 +74,12 @@ fn the_switch_itself_cannot_be_written() {
             emergency_overrides_objection: false,
             from_ms: 0,
             until_ms: u64::MAX,
+            signer: "Dr Ada Prior".to_owned(),
+            hand: None,
+            proposed_ms: 0,
+            cooling_ms: 0,
+            withdrawn_ms: None,
+            register: None,
         };
         let checked = Statement::Agreement(agreement).check();
         // "ALL" has the form of a code: then it names one organisation of that code, which does not exist.

@@ -22,7 +22,9 @@ pub(super) fn fittest_agreement<'a>(
             agreement.practice == holder.practice
                 && agreement.organisation == bearing.practitioner.organisation
                 && agreement.purposes.contains(&bearing.scope.purpose)
-                && (agreement.from_ms..agreement.until_ms).contains(&bearing.now_ms),
+                && (agreement.from_ms..agreement.until_ms).contains(&bearing.now_ms)
+                && !agreement.accepted_by.is_empty()
+                && agreement.cooled_ms <= bearing.now_ms,
             agreement.categories.contains(&category),
             agreement.labels.is_superset(labels),
             agreement.emergency_overrides_objection || !is_objected,

@@ -211,6 +211,9 @@ pub fn agreement(practice: &str) -> Agreement {
         emergency_overrides_objection: false,
         from_ms: NOW_MS,
         until_ms: NOW_MS + 1,
+        proposed_by: "practice-certificate".into(),
+        accepted_by: "hospital-certificate".into(),
+        cooled_ms: NOW_MS,
     }
 }
 
@@ -499,6 +502,21 @@ pub const FAULTS: &[Fault] = &[
         "agreement not begun",
         |w| w.agreement().from_ms = NOW_MS + 1,
         "never-without-agreement",
+    ),
+    (
+        "agreement not accepted",
+        |w| w.agreement().accepted_by = String::new(),
+        "never-before-both-agreed",
+    ),
+    (
+        "agreement proposed and accepted by one hand",
+        |w| w.agreement().accepted_by = "practice-certificate".into(),
+        "never-before-both-agreed",
+    ),
+    (
+        "agreement not let cool",
+        |w| w.agreement().cooled_ms = NOW_MS + 1,
+        "never-before-both-agreed",
     ),
     (
         "category not in the agreement",

@@ -1,0 +1,411 @@
+//! Sharing agreements from outside, over real mutual TLS: no one credential makes one, none acts before it was
+//! accepted and cooled, and one that is withdrawn stops tokens that live.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::*;
+use hyper::{Method, StatusCode};
+use sallyport::clock::Clock;
+use sallyport::connect::{Party, Reply};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const HOUR_MS: u64 = 3_600_000;
+const HOSPITAL_B: &str = "RM3";
+
+/// A world under a clock that the test moves.
+struct Moved {
+    served: Served,
+    dir: TempDir,
+    ahead_ms: Arc<AtomicU64>,
+}
+
+impl Moved {
+    async fn new() -> Self {
+        let (dir, _) = Stage::new().await.stop().await;
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        let served = Served::open_at(dir.path(), None, clock(&ahead_ms))
+            .await
+            .unwrap();
+        Self {
+            served,
+            dir,
+            ahead_ms,
+        }
+    }
+
+    fn party(&self, name: &str) -> Party {
+        party_at(self.dir.path(), name)
+    }
+
+    fn pass(&self, hours: u64) {
+        self.ahead_ms.fetch_add(hours * HOUR_MS, Ordering::SeqCst);
+    }
+
+    fn now_s(&self) -> u64 {
+        clock(&self.ahead_ms).now_s()
+    }
+
+    async fn token(&self, name: &str, details: &Value) -> String {
+        self.party(name)
+            .token(details, self.now_s())
+            .await
+            .expect("a token")
+    }
+
+    async fn ask(&self, name: &str, details: &Value) -> Reply {
+        self.party(name).ask(details, self.now_s()).await.unwrap()
+    }
+
+    /// One request in JSON with a token for these details.
+    async fn json(
+        &self,
+        name: &str,
+        details: &Value,
+        (method, path): (Method, &str),
+        body: &Value,
+    ) -> Reply {
+        let token = self.token(name, details).await;
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        send(&self.party(name), method, path, &token, text).await
+    }
+
+    async fn list(&self, name: &str, details: &Value) -> Vec<Value> {
+        let reply = self
+            .json(name, details, (Method::GET, "/agreements"), &Value::Null)
+            .await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        reply.json()["agreements"].as_array().unwrap().clone()
+    }
+
+    /// The state of one agreement, as both sides read it.
+    async fn state(&self, reference: &str) -> String {
+        let find = |all: Vec<Value>| {
+            let found = all.into_iter().find(|it| it["reference"] == reference);
+            found.expect("it is listed")["state"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let ours = find(self.list("practice-a", &agreement_of(PRACTICE_A)).await);
+        let theirs = find(self.list("hospital-b", &acceptance_of(HOSPITAL_B)).await);
+        assert_eq!(ours, theirs);
+        ours
+    }
+
+    async fn propose(&self, reference: &str) -> Reply {
+        let path = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/{reference}");
+        let body = self.terms(&[]);
+        self.json(
+            "practice-a",
+            &agreement_of(PRACTICE_A),
+            (Method::PUT, &path),
+            &body,
+        )
+        .await
+    }
+
+    fn terms(&self, changes: &[(&str, Value)]) -> Value {
+        let terms = json!({
+            "purposes": ["TREAT"], "categories": ["demographics", "problems", "observations", "medications", "allergies"],
+            "from_ms": self.now_s() * 1000 - HOUR_MS, "until_ms": self.now_s() * 1000 + 1000 * HOUR_MS,
+            "signer": "Dr Ada Prior, Caldicott Guardian",
+        });
+        with(terms, changes)
+    }
+
+    async fn accept(&self, name: &str, reference: &str, terms: &Value) -> Reply {
+        let path = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/{reference}/accept");
+        let body = json!({ "terms": terms, "signer": "Ola Berg" });
+        self.json(
+            name,
+            &acceptance_of(HOSPITAL_B),
+            (Method::POST, &path),
+            &body,
+        )
+        .await
+    }
+}
+
+fn clock(ahead_ms: &Arc<AtomicU64>) -> Clock {
+    let ahead_ms = Arc::clone(ahead_ms);
+    let system = Clock::system();
+    Clock::from_fn(move || system.now_ms() + ahead_ms.load(Ordering::SeqCst))
+}
+
+/// What a doctor of the second hospital asks: the referral stands, and until now no agreement.
+fn ask_of_b() -> Value {
+    with(
+        treat(hale().nhs),
+        &[("practitioner", json!({ "id": "dr-hart" }))],
+    )
+}
+
+fn events(dir: &Path, vkey: &sallyport::ledger::Vkey, event: &str) -> Vec<Value> {
+    let leaves = entries(dir, vkey).into_values();
+    let leaves = leaves.map(|leaf| serde_json::from_str::<Value>(&leaf).unwrap());
+    leaves.filter(|leaf| leaf["ev"] == event).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agreement_is_proposed_accepted_cooled_and_withdrawn() {
+    let world = Moved::new().await;
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    let proposed = world.propose("b-1").await;
+    assert_eq!(proposed.status, StatusCode::CREATED, "{}", proposed.text());
+    let terms = proposed.json()["terms"].clone();
+    assert_eq!(world.state("b-1").await, "proposed");
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    // The same reference does not stand twice, and other terms than those read are not accepted.
+    assert_eq!(world.propose("b-1").await.status, StatusCode::CONFLICT);
+    let others = world
+        .accept("hospital-b", "b-1", &json!("0".repeat(64)))
+        .await;
+    assert_eq!(others.status, StatusCode::CONFLICT, "{}", others.text());
+
+    let accepted = world.accept("hospital-b", "b-1", &terms).await;
+    assert_eq!(accepted.status, StatusCode::OK, "{}", accepted.text());
+    assert_eq!(world.state("b-1").await, "cooling");
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    world.pass(23);
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    world.pass(2);
+    assert_eq!(world.state("b-1").await, "in-force");
+    let token = world.token("hospital-b", &ask_of_b()).await;
+    let hospital = world.party("hospital-b");
+    let reply = get(&hospital, &token, &everything(hale().nhs)).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+
+    // Withdrawn: the token that lives opens nothing any more.
+    let path = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/b-1");
+    let side = agreement_of(PRACTICE_A);
+    let reply = world
+        .json("practice-a", &side, (Method::DELETE, &path), &Value::Null)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    refused(&get(&hospital, &token, &everything(hale().nhs)).await);
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    assert_eq!(world.state("b-1").await, "withdrawn");
+    let late = world.accept("hospital-b", "b-1", &terms).await;
+    assert_eq!(
+        late.status,
+        StatusCode::CONFLICT,
+        "what is withdrawn is not accepted again"
+    );
+
+    let vkey = party_at(world.dir.path(), "auditor").vkey;
+    world.served.stop().await;
+    let notices: Vec<Value> = events(world.dir.path(), &vkey, "notice.raise");
+    let told: Vec<&str> = notices
+        .iter()
+        .map(|it| it["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "agreement.proposed",
+            "agreement.accepted",
+            "agreement.withdrawn"
+        ]
+    );
+    assert!(
+        notices
+            .iter()
+            .all(|it| it["to"] == PRACTICE_A && it["about"] == "RM3/b-1")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stolen_credential_makes_none() {
+    let world = Moved::new().await;
+    let terms = world.propose("stolen-1").await.json()["terms"].clone();
+    // Whoever holds the practice's keys cannot speak for the organisation, nor have a token to.
+    denied(&world.ask("practice-a", &acceptance_of(HOSPITAL_B)).await);
+    denied(&world.ask("practice-a", &acceptance_of(PRACTICE_A)).await);
+    let accept = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/stolen-1/accept");
+    let body = json!({ "terms": terms, "signer": "Ola Berg" });
+    let own = agreement_of(PRACTICE_A);
+    let reply = world
+        .json("practice-a", &own, (Method::POST, &accept), &body)
+        .await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    // Nor does another hospital, nor the hospital itself for what was not proposed to it.
+    denied(&world.ask("hospital-a", &acceptance_of(HOSPITAL_B)).await);
+    let reply = world
+        .json(
+            "hospital-a",
+            &acceptance_of("RJ1"),
+            (Method::POST, &accept),
+            &body,
+        )
+        .await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    // The hospital cannot propose for the practice.
+    denied(&world.ask("hospital-b", &agreement_of(PRACTICE_A)).await);
+    let propose = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/stolen-2");
+    let side = acceptance_of(HOSPITAL_B);
+    let reply = world
+        .json(
+            "hospital-b",
+            &side,
+            (Method::PUT, &propose),
+            &world.terms(&[]),
+        )
+        .await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    // It asks for a shorter time to think again first: that has to cool itself.
+    let settings = json!({ "cooling_off_ms": 0, "contacts": ["mailto:thief@example.org"] });
+    let path = format!("/practices/{PRACTICE_A}");
+    let reply = world
+        .json("practice-a", &own, (Method::PUT, &path), &settings)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let reply = world
+        .json("practice-a", &own, (Method::GET, &path), &Value::Null)
+        .await;
+    assert_eq!(reply.json()["cooling_off_now_ms"], 24 * HOUR_MS);
+    let terms = world.propose("stolen-3").await.json()["terms"].clone();
+    let reply = world.accept("hospital-b", "stolen-3", &terms).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert_eq!(world.state("stolen-3").await, "cooling");
+    denied(&world.ask("hospital-b", &ask_of_b()).await);
+    world.pass(25);
+    let terms = world.propose("quick").await.json()["terms"].clone();
+    world.accept("hospital-b", "quick", &terms).await;
+    assert_eq!(
+        world.state("quick").await,
+        "in-force",
+        "the practice did set it"
+    );
+    world.served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agreement_must_say_is_said_by_member_and_rule() {
+    let world = Moved::new().await;
+    for (changes, word) in [
+        (vec![("purposes", json!([]))], "purposes"),
+        (vec![("purposes", json!(["*"]))], "purposes"),
+        (vec![("purposes", json!(["HMARKT"]))], "purposes"),
+        (vec![("categories", json!(["all"]))], "categories"),
+        (vec![("labels", json!(["anything"]))], "labels"),
+        (vec![("signer", json!(""))], "signer"),
+        (vec![("signer", json!("-"))], "signer"),
+        (vec![("signer", Value::Null)], "signer"),
+        (vec![("until_ms", json!(0))], "until_ms"),
+        (
+            vec![("organisations", json!(["RM3", "RJ1"]))],
+            "organisations",
+        ),
+        (vec![("hand", json!({}))], "hand"),
+        (vec![("cooling_ms", json!(0))], "cooling_ms"),
+    ] {
+        let path = format!("/agreements/{PRACTICE_A}/{HOSPITAL_B}/bad-1");
+        let body = world.terms(&changes);
+        let side = agreement_of(PRACTICE_A);
+        let reply = world
+            .json("practice-a", &side, (Method::PUT, &path), &body)
+            .await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}");
+        let text = reply.json()["error_description"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    for organisation in ["*", "ALL%", "NHS-ENGLAND", "RJ1,RM3"] {
+        let path = format!("/agreements/{PRACTICE_A}/{organisation}/bad-1");
+        let side = agreement_of(PRACTICE_A);
+        let reply = world
+            .json("practice-a", &side, (Method::PUT, &path), &world.terms(&[]))
+            .await;
+        assert_eq!(
+            reply.status,
+            StatusCode::BAD_REQUEST,
+            "{organisation}: {}",
+            reply.text()
+        );
+    }
+    for details in [
+        json!({ "type": "agreement" }),
+        json!({ "type": "agreement", "practice": PRACTICE_A, "organisation": HOSPITAL_B }),
+        json!({ "type": "agreement", "practice": PRACTICE_A, "patient": hale().nhs }),
+        json!({ "type": "relationship", "practice": PRACTICE_A }),
+        json!({ "type": "relationship", "patient": hale().nhs }),
+    ] {
+        let reply = world.ask("practice-a", &details).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{details}");
+    }
+    world.served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_acts_for_a_practice_that_accepted_it_and_no_longer() {
+    let world = Moved::new().await;
+    let side = agreement_of(PRACTICE_A);
+    let client = |id: &str| format!("/practices/{PRACTICE_A}/clients/{id}");
+    // A system that is not registered for this practice cannot be accepted.
+    for id in ["B82617", "nobody", "RJ1"] {
+        let reply = world
+            .json(
+                "practice-a",
+                &side,
+                (Method::PUT, &client(id)),
+                &Value::Null,
+            )
+            .await;
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{id}: {}", reply.text());
+    }
+    let reply = world
+        .json(
+            "practice-a",
+            &side,
+            (Method::PUT, &client("A81001")),
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let deposit = world
+        .token("practice-a", &deposit_for(PRACTICE_A, hale().nhs))
+        .await;
+    let reply = world
+        .json(
+            "practice-a",
+            &side,
+            (Method::DELETE, &client("A81001")),
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let record = observation("late-1", hale().nhs, "1-1", "2026-01-01").to_string();
+    let reply = put(
+        &world.party("practice-a"),
+        &deposit,
+        "Observation/late-1",
+        record,
+    )
+    .await;
+    refused(&reply);
+    denied(
+        &world
+            .ask("practice-a", &deposit_for(PRACTICE_A, hale().nhs))
+            .await,
+    );
+    world.served.stop().await;
+}
