@@ -211,23 +211,23 @@ async fn an_agreement_is_proposed_accepted_cooled_and_withdrawn() {
 
     let vkey = party_at(world.dir.path(), "auditor").vkey;
     world.served.stop().await;
-    let notices: Vec<Value> = events(world.dir.path(), &vkey, "notice.raise");
+    let notices: Vec<Value> = events(world.dir.path(), &vkey, "notice");
     let told: Vec<&str> = notices
         .iter()
-        .map(|it| it["what"].as_str().unwrap())
+        .map(|it| it["al"].as_str().unwrap())
         .collect();
     assert_eq!(
         told,
         [
             "agreement.proposed",
             "agreement.accepted",
-            "agreement.withdrawn"
+            "agreement.ended"
         ]
     );
     assert!(
         notices
             .iter()
-            .all(|it| it["to"] == PRACTICE_A && it["about"] == "RM3/b-1")
+            .all(|it| it["of"] == PRACTICE_A && it["about"] == "RM3/b-1")
     );
 }
 

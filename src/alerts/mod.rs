@@ -107,12 +107,18 @@ kinds! {
     /// An agreement waits for the other side.
     AgreementProposed = "agreement.proposed", Notification,
         "a sharing agreement was proposed and waits for an answer";
-    /// An agreement is in force.
-    AgreementInForce = "agreement.in-force", Notification,
-        "a sharing agreement is in force";
+    /// An agreement was accepted.
+    AgreementAccepted = "agreement.accepted", Notification,
+        "a sharing agreement was accepted and acts once its cooling-off time is over";
     /// An agreement ended.
     AgreementEnded = "agreement.ended", Notification,
         "a sharing agreement has ended";
+    /// A practice changed how its agreements are made, or whom they are told to.
+    SettingsChanged = "settings.changed", Notification,
+        "a practice changed its cooling-off time or its contacts";
+    /// A practice changed which systems act for it.
+    ClientsChanged = "clients.changed", Notification,
+        "a practice accepted or dismissed a system that acts for it";
     /// A key was destroyed.
     KeyDestroyed = "key.destroyed", Notification,
         "a version of a key was destroyed";

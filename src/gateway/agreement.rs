@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Fault, Gateway};
+use crate::alerts::Kind;
 use crate::facts::{
     Acceptance, Agreed, AgreementRow, Change, Countersignature, HandRow, Offer, PracticeSettings,
     State, Statement, Turn, hex,
 };
-use crate::ledger::{Event, Extra};
+use crate::ledger::Extra;
 
 /// Which agreement: its two parties and its reference.
 #[derive(Clone)]
@@ -92,7 +93,7 @@ impl Gateway {
                 changes,
             )
             .await?;
-        self.told(&answer, "agreement.proposed", named).await?;
+        self.told(&answer, Kind::AgreementProposed, named).await?;
         Ok(answer)
     }
 
@@ -152,7 +153,7 @@ impl Gateway {
         let answer = self
             .enact(Ask::new(caller, ask), &facts, about, turn, changes)
             .await?;
-        self.told(&answer, "agreement.accepted", named).await?;
+        self.told(&answer, Kind::AgreementAccepted, named).await?;
         Ok(answer)
     }
 
@@ -199,7 +200,7 @@ impl Gateway {
                 changes,
             )
             .await?;
-        self.told(&answer, "agreement.withdrawn", named).await?;
+        self.told(&answer, Kind::AgreementEnded, named).await?;
         Ok(answer)
     }
 
@@ -236,7 +237,7 @@ impl Gateway {
                 changes,
             )
             .await?;
-        self.told(&answer, "agreement.ended", named).await?;
+        self.told(&answer, Kind::AgreementEnded, named).await?;
         Ok(answer)
     }
 
@@ -329,10 +330,8 @@ impl Gateway {
                 changes,
             )
             .await?;
-        if let Answer::Done((), _) = answer {
-            self.notice(practice, "settings.changed", "settings")
-                .await?;
-        }
+        self.notice(&answer, Kind::SettingsChanged, practice, "settings")
+            .await?;
         Ok(answer)
     }
 
@@ -380,9 +379,8 @@ impl Gateway {
                 changes,
             )
             .await?;
-        if let Answer::Done((), _) = answer {
-            self.notice(practice, what, client.as_str()).await?;
-        }
+        self.notice(&answer, Kind::ClientsChanged, practice, client.as_str())
+            .await?;
         Ok(answer)
     }
 
@@ -452,33 +450,27 @@ impl Gateway {
         }
     }
 
-    async fn told(
+    async fn told(&self, answer: &Answer<()>, kind: Kind, named: &Named) -> Result<(), Fault> {
+        let about = format!("{}/{}", named.organisation, named.reference);
+        self.notice(answer, kind, &named.practice, &about).await
+    }
+
+    /// Leaves word for the practice's contacts that something was done: an entry of codes, which is delivered from
+    /// the ledger.
+    pub(super) async fn notice(
         &self,
         answer: &Answer<()>,
-        what: &'static str,
-        named: &Named,
+        kind: Kind,
+        practice: &Ods,
+        about: &str,
     ) -> Result<(), Fault> {
         match answer {
             Answer::Refused(_) => Ok(()),
             Answer::Done((), _) => {
-                let about = format!("{}/{}", named.organisation, named.reference);
-                self.notice(&named.practice, what, &about).await
+                let event = kind.notice(practice.as_str()).with("about", about);
+                self.tell(event).await
             }
         }
-    }
-
-    /// Leaves word for the practice's contacts: an entry that whoever delivers takes up. It names codes only.
-    pub(super) async fn notice(
-        &self,
-        practice: &Ods,
-        what: &'static str,
-        about: &str,
-    ) -> Result<(), Fault> {
-        let event = Event::new("notice.raise")
-            .with("to", practice.as_str())
-            .with("what", what)
-            .with("about", about);
-        Ok(self.ledger.note(event).await.map(drop)?)
     }
 
     pub(super) fn of_organisation(
