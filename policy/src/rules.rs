@@ -41,7 +41,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("purpose", include_str!("../invariants/purpose.cedar")),
     ("agreement", include_str!("../invariants/agreement.cedar")),
     ("practice", include_str!("../invariants/practice.cedar")),
-    ("organisation", include_str!("../invariants/organisation.cedar")),
+    (
+        "organisation",
+        include_str!("../invariants/organisation.cedar"),
+    ),
     ("gateway", include_str!("../invariants/gateway.cedar")),
 ];
 
