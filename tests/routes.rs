@@ -42,6 +42,8 @@ enum Wants {
     Acceptance,
     /// A token for either side.
     EitherSide,
+    /// A token to pass on this practice's objections.
+    Objections,
     /// An admin's certificate.
     Admin,
     /// An admin's certificate, and that another person's proposal waits.
@@ -167,6 +169,24 @@ const TABLE: &[Row] = &[
         Wants::Agreement,
     ),
     row(
+        "POST",
+        "/feed/objections",
+        "/feed/objections",
+        Wants::Objections,
+    ),
+    row(
+        "GET",
+        "/feed/objections/status",
+        "/feed/objections/status?after=0",
+        Wants::Objections,
+    ),
+    row(
+        "PUT",
+        "/feed/objections/settings",
+        "/feed/objections/settings",
+        Wants::Objections,
+    ),
+    row(
         "GET",
         "/log/checkpoint",
         "/log/checkpoint",
@@ -257,6 +277,13 @@ fn body_of(row: &Row) -> String {
     match row.route {
         ("PUT", path) if path.starts_with("/agreements") => agreed().0.to_string(),
         ("PUT", "/practices/{practice}") => json!({ "cooling_off_ms": 86_400_000 }).to_string(),
+        ("POST", "/feed/objections") => {
+            json!({ "end": { "count": 0, "digest": "0".repeat(64) } }).to_string()
+        }
+        ("PUT", "/feed/objections/settings") => {
+            json!({ "secondary_minutes": 60, "care_minutes": 4320, "documents_inherit": true })
+                .to_string()
+        }
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
         ("POST", "/admin/keys/{key}/retire") => json!({ "version": 1 }).to_string(),
@@ -292,7 +319,11 @@ fn agreed() -> (serde_json::Value, String) {
 
 async fn play(row: &Row, party: &Party, token: Option<&str>) -> Reply {
     let bearer = format!("Bearer {}", token.unwrap_or_default());
-    let mut headers = vec![("content-type", R4)];
+    let feed = row.route.1.starts_with("/feed");
+    let mut headers = vec![(
+        "content-type",
+        if feed { "application/x-ndjson" } else { R4 },
+    )];
     if token.is_some() {
         headers.push(("authorization", bearer.as_str()));
     }
@@ -418,6 +449,11 @@ async fn tokens(world: &World) -> Vec<(&'static str, &'static str, String)> {
             token(&a, &consent_for(PRACTICE_A, nhs)).await,
         ),
         (
+            "practice-a",
+            "objections",
+            token(&a, &json!({ "type": "objections", "practice": PRACTICE_A })).await,
+        ),
+        (
             "practice-b",
             "consent elsewhere",
             token(&b, &consent_for(PRACTICE_B, tanqueray().nhs)).await,
@@ -530,7 +566,8 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                 | Wants::Deposit
                 | Wants::Agreement
                 | Wants::Acceptance
-                | Wants::EitherSide => {
+                | Wants::EitherSide
+                | Wants::Objections => {
                     note(row, member.name, play(row, &party, None).await, 401);
                     for (whose, what, token) in &tokens {
                         let who = format!("{} with {whose}'s token for {what}", member.name);
@@ -547,6 +584,7 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                                 what.starts_with("agreements") || what.starts_with("acceptances")
                             }
                             Wants::EitherSide => ["agreements", "acceptances"].contains(what),
+                            Wants::Objections => *what == "objections",
                             _ => what.starts_with("deposit"),
                         };
                         if !right {
@@ -578,12 +616,15 @@ async fn the_right_callers_are_let_in() {
     let read = token(&hospital, &treat(hale().nhs)).await;
     let agree = token(&practice, &agreement_of(PRACTICE_A)).await;
     let accept = token(&hospital, &acceptance_of("RJ1")).await;
+    let feed = json!({ "type": "objections", "practice": PRACTICE_A });
+    let feed = token(&practice, &feed).await;
     for row in TABLE {
         let reply = match row.wants {
             Wants::Records => play(row, &hospital, Some(&read)).await,
             Wants::Deposit => play(row, &practice, Some(&deposit)).await,
             Wants::Agreement | Wants::EitherSide => play(row, &practice, Some(&agree)).await,
             Wants::Acceptance => play(row, &hospital, Some(&accept)).await,
+            Wants::Objections => play(row, &practice, Some(&feed)).await,
             _ => continue,
         };
         assert!(

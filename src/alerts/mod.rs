@@ -92,6 +92,9 @@ kinds! {
     /// Count or digest of a practice's feed is not ours.
     FeedMismatch = "feed.mismatch", Alert,
         "a practice counts other objections than stand here";
+    /// A feed has been unsound past its owner's limit for care.
+    FeedStopsCare = "feed.stops-care", Alert,
+        "a practice's objections have been doubtful for so long that direct care is refused too";
     /// An owner's facts do not match the ledger.
     FactsUnknown = "facts.unknown", Alert,
         "facts do not match the ledger; whatever rests on them is refused";

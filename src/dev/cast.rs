@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{WorldError, read};
 use crate::facts::{
-    Acceptance, AgreementRow, ApprovalRow, Client, Countersignature, Objection, Organisation,
-    Practitioner, Registration, RelationshipRow, Statement,
+    Acceptance, AgreementRow, ApprovalRow, Client, Countersignature, FeedRow, Objection,
+    Organisation, Practitioner, Registration, RelationshipRow, Statement,
 };
 use crate::fhir::fixtures::{Fixture, small_set};
 
@@ -68,6 +68,8 @@ pub const HOSPITAL_A: &str = "RJ1";
 /// ODS code of the hospital that only the second practice agreed with.
 pub const HOSPITAL_B: &str = "RM3";
 const RESEARCH_C: &str = "R0C01";
+/// Code of the keeper of the opt-out list.
+const OPT_OUT_LIST: &str = "NDOO1";
 const OPERATOR_ODS: &str = "X26";
 
 /// Every client of the world.
@@ -77,6 +79,7 @@ pub const MEMBERS: &[Member] = &[
     member("hospital-a", HOSPITAL_A, "hospital", HOSPITAL_A),
     member("hospital-b", HOSPITAL_B, "hospital", HOSPITAL_B),
     member("research-c", RESEARCH_C, "research", RESEARCH_C),
+    member("opt-out-list", OPT_OUT_LIST, "opt-out-list", OPT_OUT_LIST),
     staff("admin-1", "admin", "ines.roth"),
     staff("admin-2", "admin", "tom.vale"),
     staff("auditor", "auditor", "ada.finch"),
@@ -220,6 +223,10 @@ fn day(now_ms: u64, days: i64) -> u64 {
     now_ms.saturating_add_signed(days * DAY_MS)
 }
 
+/// Who passes on objections by number, and under which name.
+pub(super) const FEEDING: [(&str, &str); 2] =
+    [(PRACTICE_A, "practice-a"), (OPT_OUT_LIST, "opt-out-list")];
+
 /// Everything the world states on its first day.
 pub(super) fn statements(
     dir: &Path,
@@ -240,6 +247,9 @@ pub(super) fn statements(
     for (nhs, practice, hospital) in strangers() {
         out.push(relationship(nhs, practice, hospital, now_ms));
     }
+    for (owner, _) in FEEDING {
+        out.push(Statement::Feed(FeedRow::begun(owner, now_ms)));
+    }
     if let Some(fixture) = objector() {
         out.push(Statement::Objection(Objection {
             patient: fixture.nhs.to_owned(),
@@ -248,6 +258,8 @@ pub(super) fn statements(
             purposes: ["TREAT", "ETREAT", "BTG", "HRESCH", "PUBHLTH", "HOPERAT"]
                 .map(str::to_owned)
                 .to_vec(),
+            generation: 0,
+            n: 0,
         }));
     }
     Ok(out)
@@ -360,8 +372,8 @@ fn directory(dir: &Path, now_ms: u64) -> Result<Vec<Statement>, WorldError> {
         }));
         out.push(Statement::Client(client(dir, member)?));
     }
-    for practice in [("practice-a", PRACTICE_A), ("practice-b", PRACTICE_B)] {
-        let (client, practice) = (practice.1.to_owned(), practice.1.to_owned());
+    for own in [PRACTICE_A, PRACTICE_B, OPT_OUT_LIST] {
+        let (client, practice) = (own.to_owned(), own.to_owned());
         out.push(Statement::Acceptance(Acceptance { practice, client }));
     }
     for (id, organisation, role, name, trained, suspended) in PEOPLE {

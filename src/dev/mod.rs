@@ -60,6 +60,9 @@ pub enum WorldError {
     Answer(#[from] OpenError),
 }
 
+/// How often the world's practices say how far their feeds of objections have come.
+const BEAT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
+
 /// A world that is served.
 pub struct World {
     dir: PathBuf,
@@ -68,6 +71,7 @@ pub struct World {
     app: Shared,
     serving: Serving,
     beside: tokio::task::JoinHandle<()>,
+    beats: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl World {
@@ -117,11 +121,12 @@ impl World {
             &read(&config.tls.client_ca)?,
         )?;
         let serving = http::serve(listener, tls, http::router(Arc::clone(&app)));
-        let world = Self {
+        let mut world = Self {
             dir: dir.to_owned(),
             issuer: config.issuer,
             vkey,
             beside: tokio::spawn(http::beside(Arc::clone(&app))),
+            beats: None,
             app,
             serving,
         };
@@ -129,6 +134,7 @@ impl World {
             world.file_own_records().await?;
         }
         world.write_catalogue(more)?;
+        world.feed()?;
         Ok(world)
     }
 
@@ -156,6 +162,31 @@ impl World {
                 .into());
             }
         }
+        Ok(())
+    }
+
+    /// Keeps the feeds of objections alive, as a practice's system does.
+    fn feed(&mut self) -> Result<(), WorldError> {
+        let mut feeding = Vec::new();
+        for (owner, name) in cast::FEEDING {
+            feeding.push((owner, self.party(name)?));
+        }
+        let app = Arc::clone(&self.app);
+        self.beats = Some(tokio::spawn(async move {
+            let mut beat = tokio::time::interval(BEAT);
+            loop {
+                beat.tick().await;
+                let now_ms = app.gateway.clock().now_ms();
+                for (owner, party) in &feeding {
+                    let standing = app.gateway.facts().feed(owner, now_ms);
+                    if standing.unsound_s() >= BEAT.as_secs()
+                        && let Err(error) = heartbeat(party, owner).await
+                    {
+                        tracing::warn!(%error, owner, "no heartbeat of the objections");
+                    }
+                }
+            }
+        }));
         Ok(())
     }
 
@@ -212,6 +243,7 @@ impl World {
     pub async fn stop(self) -> Result<(), WorldError> {
         self.serving.stop().await;
         self.beside.abort();
+        self.beats.iter().for_each(tokio::task::JoinHandle::abort);
         self.app.gateway.close().await?;
         Ok(())
     }
@@ -313,6 +345,36 @@ fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), WorldError> {
         path: path.to_owned(),
         error,
     })
+}
+
+/// Tells the gateway again how far this feed has come, as the gateway itself has it.
+async fn heartbeat(party: &Party, owner: &str) -> Result<(), OpenError> {
+    let details = json!({ "type": "objections", "practice": owner });
+    let token = party.token(&details, Clock::system().now_s()).await?;
+    let bearer = format!("Bearer {token}");
+    let status = party.read("/feed/objections/status", &token).await?.json();
+    let zero = "0".repeat(64);
+    let end = json!({ "end": {
+        "generation": status.get("generation").and_then(Value::as_u64).map_or(1, |it| it.max(1)),
+        "count": status.get("held").and_then(Value::as_u64).unwrap_or(0),
+        "digest": status.get("held_digest").and_then(Value::as_str).unwrap_or(&zero),
+    } });
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/x-ndjson"),
+    ];
+    let path = "/feed/objections";
+    let reply = party
+        .http
+        .send(Method::POST, path, &headers, end.to_string())
+        .await?;
+    match reply.status {
+        StatusCode::OK => Ok(()),
+        status => Err(OpenError::Status {
+            status,
+            text: reply.text(),
+        }),
+    }
 }
 
 /// A deposit of one text: a Bundle by POST, a resource by PUT.

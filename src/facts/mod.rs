@@ -8,6 +8,8 @@
 mod agreement;
 mod anchor;
 mod deed;
+mod feed;
+mod feed_batch;
 mod lookup;
 mod proposal;
 mod register;
@@ -31,6 +33,8 @@ pub(crate) use agreement::{hex, reference};
 pub use anchor::{Anchor, AnchorError};
 pub(crate) use deed::unfit;
 pub use deed::{Deed, Unfit};
+pub use feed::{FeedRow, FeedStanding, FeedTerms, Missing, Reckoning, Trouble};
+pub use feed_batch::{FeedBatch, FeedError, FeedEvent, FeedMark, Sum};
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
 pub use register::{Register, Registered};
 pub use statement::{
@@ -40,6 +44,7 @@ pub use statement::{
 pub(crate) use statement::{category, fixed, number, ods, relation};
 
 use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Write, WriteSet};
+use feed::Feeds;
 use statement::{Kind, prefix};
 
 /// How rows are closed, opened and marked; the vault lends it, so that no key is seen here.
@@ -63,6 +68,7 @@ pub struct Facts {
     seals: Arc<dyn Seals>,
     anchors: RwLock<BTreeMap<String, Result<Anchor, Why>>>,
     register: RwLock<Arc<Register>>,
+    feeds: RwLock<Feeds>,
     changing: Arc<Mutex<()>>,
 }
 
@@ -126,10 +132,11 @@ impl Facts {
             seals,
             anchors: RwLock::new(BTreeMap::new()),
             register: RwLock::new(Arc::new(Register::default())),
+            feeds: RwLock::new(Feeds::default()),
             changing: Arc::new(Mutex::new(())),
         };
         facts.settle(anchored).await?;
-        let (found, register) = facts.count().await?;
+        let (found, register, feeds) = facts.count().await?;
         let owners: BTreeSet<&String> = found.keys().chain(anchored.keys()).collect();
         let judge = |owner: &String| {
             let state = match (
@@ -157,6 +164,7 @@ impl Facts {
             .register
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(register);
+        *facts.feeds.write().unwrap_or_else(PoisonError::into_inner) = feeds;
         Ok(facts)
     }
 
@@ -213,7 +221,10 @@ impl Facts {
             .map(drop)
     }
 
-    async fn count(&self) -> Result<(BTreeMap<String, Option<Anchor>>, Register), FactsError> {
+    async fn count(
+        &self,
+    ) -> Result<(BTreeMap<String, Option<Anchor>>, Register, Feeds), FactsError> {
+        let mut feeds = Feeds::default();
         let mut found: BTreeMap<String, Option<Anchor>> = BTreeMap::new();
         let mut register = Register::default();
         let mut after = None;
@@ -235,9 +246,10 @@ impl Facts {
                     anchor.add(&self.seals.mark(&row.key, &row.value));
                 }
                 register.put(&statement);
+                feeds.put(&statement);
             }
         }
-        Ok((found, register))
+        Ok((found, register, feeds))
     }
 
     /// A stored value is the owner's name and the sealed statement.
@@ -316,11 +328,11 @@ impl Facts {
             writes.push(fact(key, value));
         }
         anchor.seq += 1;
-        let directory = if owner == OPERATOR {
-            changes
-        } else {
-            Vec::new()
+        let is_kept = |change: &Change| {
+            let (Change::Put(statement) | Change::Remove(statement)) = change;
+            owner == OPERATOR || matches!(statement, Statement::Feed(_) | Statement::FeedTerms(_))
         };
+        let directory = changes.into_iter().filter(is_kept).collect();
         Ok(Prepared {
             owner: owner.to_owned(),
             anchor,
@@ -429,11 +441,18 @@ impl Facts {
                 .register
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
+            let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
             let mut next = Register::clone(&register);
             for change in &prepared.directory {
                 match change {
-                    Change::Put(statement) => next.put(statement),
-                    Change::Remove(statement) => next.remove(statement),
+                    Change::Put(statement) => {
+                        next.put(statement);
+                        feeds.put(statement);
+                    }
+                    Change::Remove(statement) => {
+                        next.remove(statement);
+                        feeds.remove(statement);
+                    }
                 }
             }
             *register = Arc::new(next);
@@ -493,6 +512,11 @@ impl Facts {
         let unsound = practices
             .iter()
             .find_map(|practice| self.soundness(practice.as_str()).err());
+        let (heard, doubted) = self.doubts(&practices, question.purpose, question.now_ms);
+        let objections = match heard {
+            Ok(()) => objections,
+            Err(why) => Fact::Unknown(why),
+        };
         let mut holders = Vec::with_capacity(practices.len());
         for practice in practices {
             let agreements = self.agreements(&practice, question.organisation).await?;
@@ -516,7 +540,7 @@ impl Facts {
             patient,
             // INVARIANT: a practice whose rows do not add up may have lost an objection.
             objections: unsound.map_or(objections, Fact::Unknown),
-            objections_doubted: None,
+            objections_doubted: doubted,
             holders,
             relationships,
         })

@@ -134,6 +134,9 @@ impl Register {
             | Statement::Agreement(_)
             | Statement::Approval(_)
             | Statement::Objection(_)
+            | Statement::Feed(_)
+            | Statement::FeedPage(_)
+            | Statement::FeedTerms(_)
             | Statement::Relationship(_)
             | Statement::Acceptance(_)
             | Statement::Countersignature(_)
@@ -158,6 +161,9 @@ impl Register {
             | Statement::Agreement(_)
             | Statement::Approval(_)
             | Statement::Objection(_)
+            | Statement::Feed(_)
+            | Statement::FeedPage(_)
+            | Statement::FeedTerms(_)
             | Statement::Relationship(_)
             | Statement::Acceptance(_)
             | Statement::Countersignature(_)
@@ -184,6 +190,26 @@ impl Register {
     pub fn has(&self, role: ClientRole) -> bool {
         let mut clients = self.clients.values();
         clients.any(|client| client.role == role && !client.suspended())
+    }
+
+    /// The codes of all who pass on objections: practices and opt-out lists.
+    #[must_use]
+    pub fn keepers_of_objections(&self) -> Vec<String> {
+        let keepers = self.organisations.values();
+        keepers
+            .filter(|row| matches!(row.role.as_str(), "practice" | "opt-out-list"))
+            .map(|row| row.ods.clone())
+            .collect()
+    }
+
+    /// The codes of the opt-out lists.
+    #[must_use]
+    pub fn opt_out_lists(&self) -> Vec<String> {
+        let lists = self.organisations.values();
+        lists
+            .filter(|row| row.role == "opt-out-list")
+            .map(|row| row.ods.clone())
+            .collect()
     }
 
     /// The client with this id.

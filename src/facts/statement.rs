@@ -14,6 +14,8 @@ use serde_json::Value;
 use super::agreement::{
     AgreementRow, Countersignature, EmergencyProvider, Offer, PracticeSettings, reference,
 };
+use super::feed::{FeedPageRow, FeedRow, FeedTerms};
+
 use super::proposal::Proposal;
 
 /// Certificates of one client: a row of the store is small.
@@ -126,8 +128,15 @@ pub struct Objection {
     pub practice: String,
     /// The practice's identifier of this objection.
     pub reference: String,
-    /// The purposes objected to, as an explicit list.
+    /// The purposes objected to, as an explicit list; none where the objection was taken back and its place in a
+    /// feed has to be kept.
     pub purposes: Vec<String>,
+    /// The feed's generation it came with; 0 for one passed on outside a feed.
+    #[serde(default)]
+    pub generation: u32,
+    /// Its number in that feed.
+    #[serde(default)]
+    pub n: u64,
 }
 
 /// A legitimate relationship between a patient and an organisation.
@@ -181,6 +190,9 @@ pub enum Statement {
     Agreement(AgreementRow),
     Approval(ApprovalRow),
     Objection(Objection),
+    Feed(FeedRow),
+    FeedPage(FeedPageRow),
+    FeedTerms(FeedTerms),
     Relationship(RelationshipRow),
     Acceptance(Acceptance),
     Proposal(Proposal),
@@ -222,6 +234,9 @@ pub(super) enum Kind {
     Agreement = b'A',
     Approval = b'V',
     Objection = b'O',
+    Feed = b'f',
+    FeedPage = b'n',
+    FeedTerms = b's',
     Relationship = b'L',
     Acceptance = b'C',
     Proposal = b'P',
@@ -281,6 +296,9 @@ impl Statement {
             Self::Agreement(row) => &row.practice,
             Self::Approval(row) => &row.practice,
             Self::Objection(row) => &row.practice,
+            Self::Feed(row) => &row.practice,
+            Self::FeedPage(row) => &row.practice,
+            Self::FeedTerms(row) => &row.practice,
             Self::Relationship(row) => &row.stated_by,
             Self::Acceptance(row) => &row.practice,
             Self::Countersignature(row) => &row.organisation,
@@ -329,6 +347,16 @@ impl Statement {
                     &tags.tag("objection", &row.reference),
                 ],
             ),
+            Self::Feed(row) => prefix(Kind::Feed, &[&fixed(&row.practice)]),
+            Self::FeedPage(row) => prefix(
+                Kind::FeedPage,
+                &[
+                    &fixed(&row.practice),
+                    &row.generation.to_be_bytes(),
+                    &row.page.to_be_bytes(),
+                ],
+            ),
+            Self::FeedTerms(row) => prefix(Kind::FeedTerms, &[&fixed(&row.practice)]),
             Self::Relationship(row) => prefix(
                 Kind::Relationship,
                 &[
@@ -394,6 +422,9 @@ impl Statement {
                 ods(&row.practice)?;
                 row.purposes().map(drop)
             }
+            Self::Feed(row) => ods(&row.practice).map(drop),
+            Self::FeedPage(row) => row.check(),
+            Self::FeedTerms(row) => row.check(),
             Self::Relationship(row) => row.relationship().map(drop),
             Self::Acceptance(row) => {
                 ods(&row.practice)?;

@@ -93,6 +93,9 @@ impl Gateway {
         self.is(Kind::DiskFull, "gateway", is_full).await?;
         let is_stopped = self.store.is_stopped();
         self.is(Kind::StoreStopped, "gateway", is_stopped).await?;
+        for (owner, standing) in self.facts.feeds(self.clock.now_ms()) {
+            self.tell_of_feed(&owner, &standing).await?;
+        }
         let unsound = self.facts.unsound();
         for owner in &unsound {
             self.raise(Kind::FactsUnknown, owner).await?;
@@ -106,7 +109,7 @@ impl Gateway {
         self.is(Kind::OfficerMissing, "gateway", is_missing).await
     }
 
-    async fn is(&self, kind: Kind, of: &str, stands: bool) -> Result<(), Fault> {
+    pub(super) async fn is(&self, kind: Kind, of: &str, stands: bool) -> Result<(), Fault> {
         match stands {
             true => self.raise(kind, of).await,
             false => self.clear(kind, of).await,

@@ -11,12 +11,14 @@
 mod agreement;
 mod alarm;
 mod directory;
+mod feed;
 mod key_acts;
 mod own;
 mod practice;
 mod two;
 
 pub use agreement::{Accepting, Named};
+pub use feed::FeedReport;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

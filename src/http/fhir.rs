@@ -4,7 +4,7 @@
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LOCATION};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::answer::{Page, Problem, fhir_response, with_header, with_receipt};
 use super::budget::Place;
 use super::{Bearer, Client, Shared, body, limits};
-use crate::facts::{Change, Objection, Statement};
+use crate::facts::{Change, FeedBatch, FeedEvent, Objection, Statement};
 use crate::fhir::capability::{Identity, capability_statement};
 use crate::fhir::consent::read_consent;
 use crate::fhir::deposit::{self, Batch, BundleKind, Form, read_deposit};
@@ -30,6 +30,9 @@ use crate::vault::{Filed, Filing, Wanted};
 
 /// Records in one answer at most: as many as one ticket carries.
 const PAGE_MAX: usize = 200;
+
+/// Says which number a Consent has in its practice's feed of objections, with the feed's count and digest.
+const FEED: &str = "sallyport-feed";
 
 /// `GET /fhir/metadata`
 pub(super) async fn metadata(State(app): State<Shared>, _client: Client) -> Response {
@@ -293,7 +296,15 @@ pub(super) async fn put(
         );
         // Why not for a deposit token: it is told that a Consent is not a record, so that none is lost as one.
         if name.kind.is("Consent") && !deposits {
-            return object(&app, bearer.caller, &name, &bytes.bytes, version).await;
+            return object(
+                &app,
+                bearer.caller,
+                &name,
+                &bytes.bytes,
+                version,
+                headers.get(FEED),
+            )
+            .await;
         }
         let form = Form::Put {
             kind: &name.kind,
@@ -542,6 +553,7 @@ async fn object(
     name: &Name,
     bytes: &Bytes,
     version: FhirVersion,
+    beside: Option<&HeaderValue>,
 ) -> Result<Response, Problem> {
     let Some(Scope::Consent { practice, patient }) =
         caller.token().map(|token| token.scope.clone())
@@ -556,11 +568,35 @@ async fn object(
     // Why: an objection filed for the wrong patient would be lost for the right one.
     patient_of(app, &practice, &objection.patient, Some(patient.clone())).await?;
     let purposes: Vec<String> = objection.purposes.iter().map(ToString::to_string).collect();
+    if let Some(beside) = beside {
+        let event = |n| FeedEvent {
+            n,
+            id: name.id.as_str().to_owned(),
+            patient: patient.clone(),
+            purposes: objection.purposes.clone(),
+            active: objection.active,
+        };
+        let batch = FeedBatch::single(beside.to_str().unwrap_or_default(), event)
+            .map_err(|rule| bad("value", format!("Sallyport-Feed: {rule}")))?;
+        let detail = json!({
+            "active": objection.active, "n": batch.events.first().map_or(0, |event| event.n),
+            "purposes": purposes, "reference": name.id.as_str(),
+        });
+        let act = ChangeFacts {
+            practice,
+            patient: Some(patient),
+            change: "objection".to_owned(),
+            detail,
+        };
+        return numbered(app, caller, act, batch).await;
+    }
     let row = Statement::Objection(Objection {
         patient: patient.as_str().to_owned(),
         practice: practice.as_str().to_owned(),
         reference: name.id.as_str().to_owned(),
         purposes: purposes.clone(),
+        generation: 0,
+        n: 0,
     });
     let detail =
         json!({ "reference": name.id.as_str(), "purposes": purposes, "active": objection.active });
@@ -576,6 +612,25 @@ async fn object(
         detail,
     };
     changed(app, caller, act, change).await
+}
+
+/// An objection that came with its number in the practice's feed.
+async fn numbered(
+    app: &Shared,
+    caller: Caller,
+    act: ChangeFacts,
+    batch: FeedBatch,
+) -> Result<Response, Problem> {
+    let task = std::sync::Arc::clone(app);
+    let done = tokio::spawn(async move { task.gateway.object_by_number(caller, act, batch).await });
+    match done.await.map_err(|_| Problem::Internal)?? {
+        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Answer::Done((), receipt) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::OK;
+            Ok(with_receipt(response, &receipt, Open::All))
+        }
+    }
 }
 
 async fn changed(
@@ -611,6 +666,8 @@ pub(super) async fn withdraw(
                     practice: practice.as_str().to_owned(),
                     reference: name.id.as_str().to_owned(),
                     purposes: Vec::new(),
+                    generation: 0,
+                    n: 0,
                 });
                 let detail = json!({ "reference": name.id.as_str(), "active": false });
                 let act = ChangeFacts {

@@ -17,6 +17,8 @@ pub const BODY_TIME: Duration = Duration::from_secs(60);
 pub const HEAD_BYTES: usize = 32 * 1024;
 /// Bytes of a deposited resource or Bundle.
 pub const DEPOSIT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of one batch of objections.
+pub const FEED_BYTES: usize = 1024 * 1024;
 /// Bytes of any other body.
 pub const FORM_BYTES: usize = 64 * 1024;
 /// Bytes of a path with its query.

@@ -5,6 +5,7 @@ mod admin;
 mod agreement;
 mod answer;
 mod budget;
+mod feed;
 mod fhir;
 mod key_acts;
 pub mod limits;
@@ -77,6 +78,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/practices/{practice}"),
     ("PUT", "/practices/{practice}/clients/{client}"),
     ("DELETE", "/practices/{practice}/clients/{client}"),
+    ("POST", "/feed/objections"),
+    ("GET", "/feed/objections/status"),
+    ("PUT", "/feed/objections/settings"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
     ("GET", "/admin/keys"),
@@ -130,6 +134,9 @@ pub fn router(app: Shared) -> Router {
             "/practices/{practice}/clients/{client}",
             put(agreement::accept_client).delete(agreement::dismiss_client),
         )
+        .route("/feed/objections", post(feed::pass_on))
+        .route("/feed/objections/status", get(feed::status))
+        .route("/feed/objections/settings", put(feed::settle))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
         .route("/admin/keys", get(key_acts::all))

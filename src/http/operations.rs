@@ -56,10 +56,10 @@ async fn health(State(app): State<Shared>) -> Response {
                    reads are served: free some space";
         (StatusCode::OK, "limited", why)
     } else {
-        let body = json!({ "status": "serving", "alerts": alerts(&app) });
+        let body = json!({ "status": "serving", "alerts": alerts(&app), "feeds": feeds(&app) });
         return json_response(StatusCode::OK, &body);
     };
-    let body = json!({ "status": word, "why": why, "alerts": alerts(&app) });
+    let body = json!({ "status": word, "why": why, "alerts": alerts(&app), "feeds": feeds(&app) });
     json_response(status, &body)
 }
 
@@ -85,6 +85,48 @@ fn alerts(app: &Shared) -> Value {
         body.insert("warning".to_owned(), text.into());
     }
     body
+}
+
+/// How the feeds of objections stand.
+fn feeds(app: &Shared) -> Vec<Value> {
+    let feeds = app.gateway.feeds();
+    let one = feeds.iter().map(|(owner, standing)| {
+        let row = standing.row.as_ref();
+        json!({
+            "of": owner,
+            "state": standing.code(),
+            "missing": row.map_or(0, |row| row.count.saturating_sub(row.held)),
+            "unsound_s": row.map_or(0, |_| standing.unsound_s()),
+            "refuses_care": standing.stops_care(),
+        })
+    });
+    one.collect()
+}
+
+fn feed_metrics(app: &Shared) -> String {
+    let feeds = app.gateway.feeds();
+    let mut text = String::new();
+    let mut add = |name: &str, value: &dyn Fn(&crate::facts::FeedStanding) -> u64| {
+        text.push_str(&format!("# TYPE sallyport_feed_{name} gauge\n"));
+        for (owner, standing) in &feeds {
+            let value = value(standing);
+            text.push_str(&format!(
+                "sallyport_feed_{name}{{practice=\"{owner}\"}} {value}\n"
+            ));
+        }
+    };
+    add("sound", &|it| u64::from(it.code() == "sound"));
+    add("objections_counted", &|it| {
+        it.row.as_ref().map_or(0, |row| row.count)
+    });
+    add("objections_held", &|it| {
+        it.row.as_ref().map_or(0, |row| row.held)
+    });
+    add("unsound_seconds", &|it| {
+        it.row.as_ref().map_or(0, |_| it.unsound_s())
+    });
+    add("refuses_care", &|it| u64::from(it.stops_care()));
+    text
 }
 
 fn age_s(oldest_ms: Option<u64>, now_ms: u64) -> u64 {
@@ -122,6 +164,7 @@ async fn metrics(State(app): State<Shared>) -> Response {
         ));
     }
     text.push_str(&rotations(&app));
+    text.push_str(&feed_metrics(&app));
     text_response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

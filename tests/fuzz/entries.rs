@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use policy::Purpose;
+use sallyport::facts::FeedBatch;
 use sallyport::fhir::card::Card;
 use sallyport::fhir::consent::read_consent;
 use sallyport::fhir::deposit::{Form, read_deposit};
@@ -22,6 +24,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("bundle", bundle),
     ("resource", resource),
     ("consent", consent),
+    ("feed", feed),
     ("search", search),
     ("card", card),
     ("authorization_details", authorization_details),
@@ -75,6 +78,10 @@ fn resource(bytes: &[u8]) {
             assert_eq!(Card::from_bytes(&card).as_ref(), Ok(&item.card));
         }
     }
+}
+
+fn feed(bytes: &[u8]) {
+    let _ = FeedBatch::parse(bytes, &Purpose::NAMED, false);
 }
 
 fn consent(bytes: &[u8]) {
