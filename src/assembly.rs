@@ -15,6 +15,7 @@ use crate::alerts::{self, Board, Post, Target, TargetError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
+use crate::fhir::sensitive_codes::{ListError, SensitiveCodes};
 use crate::gateway::Gateway;
 use crate::ledger::{Event, Ledger, Options, Place};
 use crate::rulebook;
@@ -94,6 +95,14 @@ pub enum AssemblyError {
     /// The rules do not load.
     #[error("the rules: {0}")]
     Rules(#[from] policy::LoadError),
+    /// The list of sensitive codes cannot be used.
+    #[error("{path}: {error}")]
+    SensitiveCodes {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, which rule.
+        error: ListError,
+    },
     /// A target of alerts cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -219,11 +228,14 @@ pub async fn open(
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let blobs: Arc<dyn BlobStore> = Arc::clone(&embedded) as Arc<dyn BlobStore>;
     let facts = Facts::open(Arc::clone(&store), room.seals(), &replay.anchors).await?;
+    let sensitive = sensitive_codes(config)?;
+    let codes = sensitive.digest().to_owned();
     let vault = Arc::new(Vault::new(
         &room,
         Arc::clone(&store),
         blobs,
         config.issuer.clone(),
+        sensitive,
     )?);
     let tokens = Tokens::new(config.issuer.clone(), room.token_signs());
     replay
@@ -238,6 +250,7 @@ pub async fn open(
         .note(
             Event::new("gateway.start")
                 .with("policy", rules.digest())
+                .with("codes", codes)
                 .with("kr", vault.keyring_epoch())
                 .from_reserve(),
         )
@@ -252,6 +265,21 @@ pub async fn open(
         post,
         clock,
     ))
+}
+
+/// The list of codes that make a record sensitive, where the config names one.
+fn sensitive_codes(config: &Config) -> Result<SensitiveCodes, AssemblyError> {
+    let Some(path) = &config.sensitive_codes else {
+        return Ok(SensitiveCodes::default());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| AssemblyError::File {
+        path: path.clone(),
+        error,
+    })?;
+    SensitiveCodes::parse(&text).map_err(|error| AssemblyError::SensitiveCodes {
+        path: path.clone(),
+        error,
+    })
 }
 
 /// The targets of alerts, and the board that the ledger is shown on.

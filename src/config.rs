@@ -36,6 +36,10 @@ pub struct Config {
     /// of one's own. Not together with `rules`. Whoever can change it, and prove it anew, decides what is released;
     /// the digest in every entry shows it.
     pub policy: Option<PathBuf>,
+    /// A list of codes that make a record sensitive, such as `deploy/sensitive-codes.tsv`; none where it is left out.
+    /// Whoever changes it can withhold records or let one pass that only the list calls sensitive; its digest stands
+    /// in the log's start entry.
+    pub sensitive_codes: Option<PathBuf>,
     /// Who is told when something happens that a person has to look at. Whoever changes it can keep alarms from
     /// arriving, which `/health` and the log's own entries show, or learn when emergencies happen; never about whom.
     #[serde(default)]
@@ -138,6 +142,7 @@ impl Config {
             &mut config.root.passphrase_file,
             &mut config.rules,
             &mut config.policy,
+            &mut config.sensitive_codes,
         ];
         for file in named.into_iter().flatten().chain(cas) {
             *file = base.join(&file);

@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "assembly",
         "keys policy",
-        "alerts clock config disk facts gateway ledger rulebook store token vault",
+        "alerts clock config disk facts fhir gateway ledger rulebook store token vault",
     ),
     ("connect", "keys", "ledger"),
     (

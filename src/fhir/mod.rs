@@ -21,6 +21,7 @@ pub mod moment;
 pub mod outcome;
 pub mod query;
 pub mod resource;
+pub mod sensitive_codes;
 pub mod subject;
 
 #[cfg(test)]

@@ -206,7 +206,9 @@ impl Gateway {
         };
         let shelf = self.vault.shelve(&scope.patient, &wanted).await?;
         let mut facts = self.about(&caller, &scope, shelf.keepers(), now_ms).await?;
-        shelf.label(&mut facts.holders);
+        shelf.label(&mut facts.holders, |practice| {
+            self.facts.feed_terms(practice).documents_inherit
+        });
         read.limit = shelf.fitting(read.limit, PAGE_BYTES);
         match policy::decide(&self.rules, Ask::new(caller.clone(), read), &facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(

@@ -70,6 +70,8 @@ struct Standing {
     version: u32,
     /// The store's version of the card's row, for the expectation at commit.
     row: u64,
+    /// The card as it stands.
+    card: Sealed,
 }
 
 /// What must be committed for a filing. Until it is dropped, no rotation looks for what is left: so it is held
@@ -211,6 +213,7 @@ impl Vault {
                         id,
                         version: card.version,
                         row: row.version,
+                        card: card.card,
                     })
                 }
             };
@@ -232,7 +235,7 @@ impl Vault {
     pub async fn file(
         &self,
         recorded: Recorded<Grant<Deposit>>,
-        batch: Batch,
+        mut batch: Batch,
         now_s: u64,
     ) -> Result<Sealing, FilingError> {
         let (grant, receipt) = recorded.into_parts();
@@ -243,6 +246,7 @@ impl Vault {
         let under_way = Arc::clone(&self.filing).read_owned().await;
         let mut writes = Vec::with_capacity(batch.filings.len() * 2 + 3);
         let key = self.keys_for(&batch, &mut writes).await?;
+        keep_labels(&mut batch, &key)?;
         let mut envelopes = Vec::with_capacity(batch.filings.len());
         let mut rows = Vec::with_capacity(batch.filings.len());
         for (filing, standing) in &batch.filings {
@@ -477,6 +481,28 @@ impl Vault {
             .tag16(&parts)
             .to_vec()
     }
+}
+
+/// A record that is filed again keeps the labels it had: what was sensitive does not become ordinary because its
+/// practice forgot to say so again (FHIR R4 §2.26.0.4 asks the same of security labels on update).
+fn keep_labels(batch: &mut Batch, key: &Key<Active>) -> Result<(), FilingError> {
+    let Batch {
+        practice,
+        tag,
+        filings,
+        ..
+    } = batch;
+    for (filing, standing) in filings {
+        let Some(standing) = standing else { continue };
+        let kid = format!("{}.{}", standing.id, standing.version);
+        let context = record_context("sallyport/card/v1", practice, tag, &kid);
+        let card = key
+            .open(&context, &standing.card)
+            .map_err(VaultError::from)?;
+        let card = Card::from_bytes(card.as_bytes()).map_err(|_| VaultError::Open)?;
+        filing.card.labels.extend(card.labels);
+    }
+    Ok(())
 }
 
 /// An id for a record that came without one: 128 random bits in hex, which FHIR allows.

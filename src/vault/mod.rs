@@ -25,6 +25,7 @@ pub use rotate::{Owner, Rotation, RotationError};
 pub use shelf::{Place, Shelf, Wanted};
 
 use crate::facts::{Seals, Tags};
+use crate::fhir::sensitive_codes::SensitiveCodes;
 use crate::store::{BlobStore, Store, StoreError, Table};
 use row::{AUDIT_OWNER, PatientRow, patient_key};
 
@@ -34,6 +35,7 @@ pub struct Vault {
     store: Arc<dyn Store>,
     blobs: Arc<dyn BlobStore>,
     issuer: String,
+    sensitive: SensitiveCodes,
     /// Held to read from wrapping a key to its commit, to write when a KEK is renewed: so that whatever was
     /// wrapped under the old version stands in the store before the rewrap looks for it.
     filing: Arc<tokio::sync::RwLock<()>>,
@@ -264,6 +266,7 @@ impl Vault {
         store: Arc<dyn Store>,
         blobs: Arc<dyn BlobStore>,
         issuer: String,
+        sensitive: SensitiveCodes,
     ) -> Result<Self, VaultError> {
         let ring = Arc::clone(&room.0);
         let nobody = RwLock::new(nobody(&read(&ring))?);
@@ -273,6 +276,7 @@ impl Vault {
             store,
             blobs,
             issuer,
+            sensitive,
             filing,
             nobody,
             rotations: rotate::Rotations::default(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keys::Sealed;
 use policy::facts::{Holder, RecordFacts};
-use policy::words::{NhsNumber, Ods, RecordId};
+use policy::words::{Category, Label, NhsNumber, Ods, RecordId};
 
 use super::row::{CardRow, State, read_card_key};
 use super::{PatientTag, Vault, VaultError, record_context};
@@ -42,6 +42,8 @@ pub struct Shelf {
     /// Practices that hold records of this patient, whether or not the question is about them.
     keepers: BTreeSet<Ods>,
     facts: Vec<(Ods, RecordFacts)>,
+    /// Every label among this patient's records at a practice, withdrawn ones included.
+    all_labels: BTreeMap<Ods, BTreeSet<Label>>,
 }
 
 impl Shelf {
@@ -68,14 +70,22 @@ impl Shelf {
         too_many.map_or(limit, |fit| limit.min(fit.max(1)))
     }
 
-    /// Puts the records the question is about before their holders, in the order they will leave in.
-    pub fn label(&self, holders: &mut [Holder]) {
+    /// Puts the records the question is about before their holders, in the order they will leave in. Where a practice
+    /// `inherits`, a document carries every label among the patient's records there: its narrative may repeat what
+    /// is in those.
+    pub fn label(&self, holders: &mut [Holder], inherits: impl Fn(&Ods) -> bool) {
         for (practice, facts) in &self.facts {
             if let Some(holder) = holders
                 .iter_mut()
                 .find(|holder| holder.practice == *practice)
             {
-                holder.records.push(facts.clone());
+                let mut facts = facts.clone();
+                if facts.category == Category::Documents && inherits(practice) {
+                    facts
+                        .labels
+                        .extend(self.all_labels.get(practice).into_iter().flatten());
+                }
+                holder.records.push(facts);
             }
         }
     }
@@ -112,6 +122,7 @@ impl Vault {
             keys: BTreeMap::new(),
             keepers: BTreeSet::new(),
             facts: Vec::new(),
+            all_labels: BTreeMap::new(),
         };
         let mut open = None;
         for row in rows {
@@ -126,15 +137,18 @@ impl Vault {
             }
             let key = open.as_ref().ok_or(VaultError::Open)?;
             let row = CardRow::from_bytes(&row.value)?;
-            if row.state == State::Withdrawn {
-                continue;
-            }
             let kid = format!("{id}.{}", row.version);
             let card = key.open(
                 &record_context("sallyport/card/v1", &practice, &tag, &kid),
                 &row.card,
             )?;
-            let card = Card::from_bytes(card.as_bytes()).map_err(|_| VaultError::Open)?;
+            let mut card = Card::from_bytes(card.as_bytes()).map_err(|_| VaultError::Open)?;
+            card.labels.extend(self.sensitive.labels(&card));
+            let all = shelf.all_labels.entry(practice.clone()).or_default();
+            all.extend(&card.labels);
+            if row.state == State::Withdrawn {
+                continue;
+            }
             if wants(wanted, &practice, &id, &card) {
                 shelf.put(practice, id, row, card);
             }
