@@ -77,13 +77,14 @@ pub fn by_assertion(
             "client_id: is not the client of this certificate",
         )));
     }
-    let key = client
-        .sign_key()
-        .ok_or_else(|| wrong(NotBelieved("client_id: has no registered signing key")))?;
-    let assertion = tokens
-        .assertion(claimed, key, assertion, now_s)
-        .map_err(wrong)?;
-    Ok((vouch(client, peer, None), assertion))
+    let mut why = NotBelieved("client_id: has no registered signing key");
+    for key in client.sign_keys(now_s * 1000) {
+        match tokens.assertion(claimed, key, assertion, now_s) {
+            Ok(assertion) => return Ok((vouch(client, peer, None), assertion)),
+            Err(other) => why = other,
+        }
+    }
+    Err(wrong(why))
 }
 
 /// A caller by certificate and access token, bound together.

@@ -77,6 +77,11 @@ enum Command {
     },
     /// Administer a running gateway, over mutual TLS.
     Admin(cli::admin::Arguments),
+    /// Offer a client's own keys for registration, and prove that its private halves are there.
+    Possession {
+        #[command(subcommand)]
+        command: cli::admin::Possession,
+    },
     /// Print completions for a shell, to be sourced by it.
     Completions {
         /// Which shell.
@@ -189,6 +194,7 @@ fn main() -> ExitCode {
         ),
         Command::Init { config, statements } => cli::init(&config, &statements),
         Command::Admin(arguments) => cli::admin::admin(arguments),
+        Command::Possession { command } => cli::admin::possession(&command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "sallyport", &mut std::io::stdout());

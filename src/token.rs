@@ -527,6 +527,25 @@ fn payload(text: &str, key: &VerifyingKey, typ: Option<&str>) -> Result<Vec<u8>,
     }
 }
 
+/// What a proof of possession says; nothing more stands in it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Possession {
+    client: String,
+    nonce: String,
+}
+
+/// Whether this is a JWS by this public key, made for the registration of keys, over this client and nonce.
+#[must_use]
+pub fn possession(sign_key: &Value, proof: &str, client: &str, nonce: &str) -> bool {
+    let Some(key) = VerifyingKey::from_jwk(sign_key) else {
+        return false;
+    };
+    let typ = Some("sallyport-possession+jwt");
+    let said: Result<Possession, _> = verify(proof, &key, "possession", typ);
+    said.is_ok_and(|said| said.client == client && said.nonce == nonce)
+}
+
 /// The claims of a compact JWS by this key.
 fn verify<C: for<'de> Deserialize<'de>>(
     text: &str,

@@ -554,3 +554,432 @@ async fn a_live_token_is_killed_by_its_name_also_across_a_restart() {
     );
     assert_eq!(get(&hospital, &other, &path).await.status, StatusCode::OK);
 }
+
+/// Offers these keys, answers the challenge, and proposes them; the digest.
+async fn offered(admin: &Party, client: &str, own: &Party, overlap_days: u64) -> String {
+    let (sign, open) = (own.sign.to_jwk(), own.open.as_ref().map(OpenKey::to_jwk));
+    let own = sallyport::connect::Own {
+        sign: &sign,
+        open: open.as_ref().map(|it| it.as_str()),
+    };
+    let challenge = act(admin, "recipient.challenge", client, own.offer().unwrap()).await;
+    done(&challenge);
+    let mut proof = own.prove(&challenge.json()).unwrap();
+    proof["overlap_days"] = overlap_days.into();
+    digest(&act(admin, "recipient.register", client, proof).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hospitals_keys_are_proven_registered_by_two_and_replaced_with_an_overlap() {
+    let stage = Stage::new().await;
+    let (one, two, old) = (
+        stage.party("admin-1"),
+        stage.party("admin-2"),
+        stage.party("hospital-a"),
+    );
+    let mut new = stage.party("hospital-a");
+    (new.sign, new.open) = (ClientKey::generate(), Some(OpenKey::generate()));
+    let digest = offered(&one, "RJ1", &new, 7).await;
+    let before = old.token(&treat(hale().nhs), now_s()).await.unwrap();
+    assert!(
+        new.token(&treat(hale().nhs), now_s()).await.is_err(),
+        "not yet"
+    );
+    done(&approve(&two, &digest).await);
+    // New tickets go to the new key, whichever key signed the assertion; both keys sign for a week.
+    let reply = get(&old, &before, &everything(hale().nhs)).await;
+    let keys = new.keys().await.unwrap();
+    assert!(old.open(&reply, hale().nhs, &keys, now_s()).is_err());
+    assert!(
+        !new.open(&reply, hale().nhs, &keys, now_s())
+            .unwrap()
+            .records
+            .is_empty()
+    );
+    for party in [&old, &new] {
+        party.token(&treat(hale().nhs), now_s()).await.unwrap();
+    }
+    // The overlap of the old key ends at once when it is retired; when the ticket key goes, nothing is given out.
+    let kid = old.sign.signer().kid().to_owned();
+    done(&act(&one, "recipient.retire", &format!("RJ1/{kid}"), Value::Null).await);
+    assert!(old.token(&treat(hale().nhs), now_s()).await.is_err());
+    let live = new.token(&treat(hale().nhs), now_s()).await.unwrap();
+    let kid = new.open.as_ref().unwrap().kid().to_owned();
+    done(&act(&one, "recipient.retire", &format!("RJ1/{kid}"), Value::Null).await);
+    refused(&get(&new, &live, &everything(hale().nhs)).await);
+    let gone = act(&one, "recipient.retire", &format!("RJ1/{kid}"), Value::Null).await;
+    assert_eq!(gone.status, StatusCode::CONFLICT);
+    // A key that was burnt is not taken in again, nor anybody else's.
+    let stage = stage.restart().await;
+    let entries = stage.entries().await;
+    let told = entries
+        .values()
+        .filter(|leaf| leaf.contains("recipient.registered"));
+    assert_eq!(told.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_proven_or_not_fit_are_not_taken_in() {
+    let stage = Stage::new().await;
+    let (one, hospital) = (stage.party("admin-1"), stage.party("hospital-a"));
+    let (sign, open) = (ClientKey::generate(), OpenKey::generate());
+    let (sign_jwk, open_jwk) = (sign.to_jwk(), open.to_jwk());
+    let own = sallyport::connect::Own {
+        sign: &sign_jwk,
+        open: Some(&open_jwk),
+    };
+    let challenge = act(&one, "recipient.challenge", "RJ1", own.offer().unwrap()).await;
+    let proof = own.prove(&challenge.json()).unwrap();
+    // By another key, for another client, with other keys, for another time, without a proof.
+    let other_sign = ClientKey::generate().to_jwk();
+    let other = sallyport::connect::Own {
+        sign: &other_sign,
+        open: Some(&open_jwk),
+    };
+    let mut wrong = vec![
+        ("RJ1", other.prove(&challenge.json()).unwrap()),
+        ("RM3", proof.clone()),
+    ];
+    let public = |own: &sallyport::connect::Own<'_>| own.offer().unwrap();
+    let another_open = OpenKey::generate().to_jwk();
+    let another = sallyport::connect::Own {
+        sign: &sign_jwk,
+        open: Some(&another_open),
+    };
+    for (name, value) in [
+        ("sign", public(&other)["sign"].clone()),
+        ("open", public(&another)["open"].clone()),
+        ("expires_ms", json!(9_999_999_999_999_u64)),
+        ("proof", json!("")),
+        ("proof", json!(hospital.assertion(now_s()))),
+        ("overlap_days", json!(91)),
+        ("more", json!(1)),
+    ] {
+        let mut proof = proof.clone();
+        proof[name] = value;
+        wrong.push(("RJ1", proof));
+    }
+    for (client, proof) in wrong {
+        let reply = act(&one, "recipient.register", client, proof.clone()).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::CONFLICT,
+            "{proof}: {}",
+            reply.text()
+        );
+    }
+    // Keys that no challenge is given for: private, another's, one key for both uses.
+    let private: Value = serde_json::from_str(&sign_jwk).unwrap();
+    let theirs: Value = serde_json::from_str(hospital.sign.signer().jwk_public().as_str()).unwrap();
+    let mut twice = public(&own);
+    twice["open"] = twice["sign"].clone();
+    for member in ["use", "alg", "kid"] {
+        twice["open"].as_object_mut().unwrap().remove(member);
+    }
+    for offer in [json!({ "sign": private }), twice, json!({})] {
+        let reply = act(&one, "recipient.challenge", "RJ1", offer.clone()).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::CONFLICT,
+            "{offer}: {}",
+            reply.text()
+        );
+    }
+    let known = sallyport::connect::Own {
+        sign: &hospital.sign.to_jwk(),
+        open: None,
+    };
+    let challenge = act(
+        &one,
+        "recipient.challenge",
+        "RM3",
+        json!({ "sign": theirs }),
+    )
+    .await;
+    let proof = known.prove(&challenge.json()).unwrap();
+    let reply = act(&one, "recipient.register", "RM3", proof).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::CONFLICT,
+        "another's key: {}",
+        reply.text()
+    );
+    // The honest one still is.
+    let proof = own.prove(
+        &act(&one, "recipient.challenge", "RJ1", own.offer().unwrap())
+            .await
+            .json(),
+    );
+    let reply = act(&one, "recipient.register", "RJ1", proof.unwrap()).await;
+    assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text());
+}
+
+/// A gateway that somebody founds from nothing, with a CA of its own, served by the program itself.
+struct Firm {
+    dir: tempfile::TempDir,
+    url: String,
+    authority: Authority,
+    serving: Option<std::process::Child>,
+}
+
+impl Drop for Firm {
+    fn drop(&mut self) {
+        if let Some(serving) = &mut self.serving {
+            let _ = serving.kill();
+            let _ = serving.wait();
+        }
+    }
+}
+
+fn private(path: &Path, text: &[u8]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+impl Firm {
+    fn new() -> Self {
+        let (dir, mut params) = (folder(), rcgen::CertificateParams::default());
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(
+            dir.path().join("ca.pem"),
+            params.self_signed(&key).unwrap().pem(),
+        )
+        .unwrap();
+        let port = std::net::TcpListener::bind(any())
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let authority = Authority {
+            issuer: rcgen::Issuer::new(params, key),
+        };
+        let url = format!("https://127.0.0.1:{port}");
+        let firm = Self {
+            dir,
+            url,
+            authority,
+            serving: None,
+        };
+        let usage = rcgen::ExtendedKeyUsagePurpose::ServerAuth;
+        firm.certificate("server", vec!["127.0.0.1".to_owned()], usage);
+        let config = format!(
+            "listen = \"127.0.0.1:{port}\"\nissuer = \"{}\"\ndata = \"data\"\nlog = \"log\"\norigin = \"first.example/log\"\n\
+             [tls]\ncertificate = \"server/cert.pem\"\nkey = \"server/key.pem\"\nclient_ca = \"ca.pem\"\n\
+             [root]\nfile = \"root.key\"\npassphrase_file = \"passphrase\"\n",
+            firm.url
+        );
+        std::fs::write(firm.dir.path().join("sallyport.toml"), config).unwrap();
+        private(
+            &firm.dir.path().join("passphrase"),
+            b"correct horse battery staple\n",
+        );
+        firm
+    }
+
+    /// A folder with a certificate and its key; the thumbprint.
+    fn certificate(
+        &self,
+        name: &str,
+        names: Vec<String>,
+        usage: rcgen::ExtendedKeyUsagePurpose,
+    ) -> String {
+        let mut leaf = rcgen::CertificateParams::new(names).unwrap();
+        leaf.extended_key_usages = vec![usage];
+        let own = rcgen::KeyPair::generate().unwrap();
+        let certificate = leaf.signed_by(&own, &self.authority.issuer).unwrap();
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("cert.pem"), certificate.pem()).unwrap();
+        private(&dir.join("key.pem"), own.serialize_pem().as_bytes());
+        let print = Sha256::digest(certificate.der());
+        print.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn client(&self, name: &str) -> String {
+        self.certificate(name, Vec::new(), rcgen::ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn command(&self, line: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        command.args(line.split(' ')).current_dir(self.dir.path());
+        command
+            .env("SALLYPORT_URL", &self.url)
+            .env("SALLYPORT_CA", "ca.pem");
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, which must be good; what it printed.
+    fn run(&self, admin: &str, line: &str) -> String {
+        let out = self
+            .command(line)
+            .env("SALLYPORT_CLIENT", admin)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([out.stdout.clone(), out.stderr].concat()).unwrap();
+        assert!(out.status.success(), "{line}: {said}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// One administrator proposes, the other approves.
+    fn both(&self, line: &str) {
+        let said = self.run("ines", line);
+        let digits = said
+            .split("approve ")
+            .nth(1)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap();
+        self.run("tom", &format!("admin proposals approve {digits} --yes"));
+    }
+
+    /// Keys of a client: offered, challenged, proven and registered, each with its own command.
+    fn keys(&self, client: &str, name: &str, opens: bool) {
+        let own = self.dir.path().join(name);
+        private(
+            &own.join("sign.jwk"),
+            ClientKey::generate().to_jwk().as_bytes(),
+        );
+        let mut files = format!("--sign {name}/sign.jwk");
+        if opens {
+            private(
+                &own.join("open.jwk"),
+                OpenKey::generate().to_jwk().as_bytes(),
+            );
+            files = format!("{files} --open {name}/open.jwk");
+        }
+        let keep =
+            |file: &str, text: String| std::fs::write(self.dir.path().join(file), text).unwrap();
+        keep(
+            "offer.json",
+            self.run("ines", &format!("possession offer {files}")),
+        );
+        let line = format!("admin recipient challenge {client} --offer offer.json");
+        keep("challenge.json", self.run("ines", &line));
+        let line = format!("possession prove {files} --challenge challenge.json");
+        keep("proof.json", self.run("ines", &line));
+        self.both(&format!(
+            "admin recipient register {client} --proof proof.json --why first-day"
+        ));
+    }
+
+    fn party(&self, name: &str, client_id: &str) -> Party {
+        let own = self.dir.path().join(name);
+        let vkey = std::fs::read_to_string(self.dir.path().join("log.vkey")).unwrap();
+        let sign = std::fs::read_to_string(own.join("sign.jwk")).unwrap();
+        let (ca, certificate, key) = (
+            self.dir.path().join("ca.pem"),
+            own.join("cert.pem"),
+            own.join("key.pem"),
+        );
+        Party {
+            http: Http::new(&self.url, &ca, &certificate, &key).unwrap(),
+            client_id: client_id.to_owned(),
+            sign: ClientKey::from_jwk(&sign).ok().unwrap(),
+            open: None,
+            issuer: self.url.clone(),
+            vkey: vkey.trim().parse().unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_first_day_and_worst_day() {
+    let mut firm = Firm::new();
+    let staff = [
+        ("ines", "admin"),
+        ("tom", "admin"),
+        ("noor", "privacy-officer"),
+    ];
+    let mut statements =
+        vec![json!({ "organisation": { "ods": "X26", "name": "Operator", "role": "admin" } })];
+    for (name, role) in staff {
+        let print = firm.client(name);
+        statements.push(json!({ "client": {
+            "id": name, "name": name, "role": role, "organisations": ["X26"], "person": name, "certificates": [print],
+        } }));
+    }
+    let text = Value::Array(statements).to_string();
+    std::fs::write(firm.dir.path().join("statements.json"), text).unwrap();
+    tokio::task::block_in_place(|| {
+        firm.run(
+            "ines",
+            "init --config sallyport.toml --statements statements.json",
+        );
+        let mut serve = firm.command("serve --config sallyport.toml");
+        serve
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        firm.serving = Some(serve.spawn().unwrap());
+        let status = || {
+            firm.command("admin status")
+                .env("SALLYPORT_CLIENT", "ines")
+                .output()
+                .unwrap()
+        };
+        let up = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            status().status.success()
+        });
+        assert!(up, "it serves");
+        // The first practice and the first hospital.
+        firm.run(
+            "ines",
+            "admin organisation register A81001 --name Surgery --role practice",
+        );
+        firm.run(
+            "ines",
+            "admin organisation register RJ1 --name Hospital --role hospital",
+        );
+        for (id, name, role) in [
+            ("A81001", "surgery", "practice"),
+            ("RJ1", "hospital", "hospital"),
+        ] {
+            firm.client(name);
+            firm.both(&format!(
+                "admin client register {id} --name EPR --role {role} --organisation {id} \
+                 --certificate {name}/cert.pem --why first-day"
+            ));
+        }
+        firm.keys("A81001", "surgery", false);
+        firm.keys("RJ1", "hospital", true);
+        firm.run(
+            "ines",
+            "admin practitioner register RJ1/dr-okafor --name Okafor --role doctor",
+        );
+        let head = "organisation,practitioner,requirement,completed,expires,evidence";
+        let csv = format!("{head}\nRJ1,dr-okafor,data-security,2026-01-01,2029-01-01,ESR-1\n");
+        std::fs::write(firm.dir.path().join("training.csv"), csv).unwrap();
+        firm.run("ines", "admin training import training.csv --dry-run");
+        firm.run("ines", "admin training import training.csv --why monthly");
+        let report = firm.run("ines", "admin training export");
+        assert!(
+            report.contains(
+                "RJ1,dr-okafor,doctor,no,data-security,current,2026-01-01,2029-01-01,ESR-1"
+            ),
+            "{report}"
+        );
+    });
+    // The first record.
+    let practice = firm.party("surgery", "A81001");
+    let nhs = hale().nhs;
+    let deposit = token(&practice, &deposit_for("A81001", nhs)).await;
+    let record = observation("first", nhs, "718-7", "2026-01-01").to_string();
+    let filed = put(&practice, &deposit, "Observation/first", record.clone()).await;
+    assert_eq!(filed.status, StatusCode::CREATED, "{}", filed.text());
+    receipt(&filed, &practice.vkey);
+    // The worst day: the practice's key is stolen; one command stops it, and another looks after the keys.
+    tokio::task::block_in_place(|| {
+        firm.run("tom", "admin client suspend A81001 --why stolen --yes");
+        let status = firm.run("ines", "admin status --json");
+        let status: Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["body"]["clients"]["suspended"], json!(["A81001"]));
+        firm.run("ines", "admin keys rotate A81001");
+        firm.run("ines", "completions bash");
+    });
+    let again = put(&practice, &deposit, "Observation/second", record).await;
+    assert_eq!(again.status, StatusCode::FORBIDDEN, "{}", again.text());
+}

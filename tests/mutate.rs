@@ -47,6 +47,9 @@ fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         record.as_str(),
         &jwk,
+        "organisation,practitioner,requirement,completed,expires,evidence\nRJ1,x,data-security,2026-01-01,2027-01-01,\"a \"\"b\"\"\"\n",
+        r#"{"sign":{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"},"expires_ms":1,"proof":"a.b.c","overlap_days":7}"#,
+        r#"{"client":"RJ1","nonce":"nonce"}"#,
         r#"{"resourceType":"Observation","id":"a-1","status":"final","subject":{"reference":"Patient/1"}}"#,
         r#"{"resourceType":"Consent","status":"active","patient":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}},"provision":{"type":"deny"}}"#,
         r#"{"type":"patient_record","patient":"9990000018","purpose":"TREAT","practitioner":{"id":"x"},"relationship":{"type":"referral","reference":"r"},"categories":["problems"],"reason":"r","acknowledged":true}"#,

@@ -238,6 +238,8 @@ const TABLE: &[Row] = &[
     ),
     row("GET", "/admin/status", "/admin/status", Wants::Admin),
     row("GET", "/admin/directory", "/admin/directory", Wants::Admin),
+    row("GET", "/admin/training", "/admin/training", Wants::Admin),
+    row("POST", "/admin/training", "/admin/training", Wants::Admin),
     row("POST", "/admin/acts", "/admin/acts", Wants::Admin),
     row("GET", "/admin/proposals", "/admin/proposals", Wants::Admin),
     row(
@@ -287,6 +289,11 @@ fn body_of(row: &Row) -> String {
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
         ("POST", "/admin/keys/{key}/retire") => json!({ "version": 1 }).to_string(),
+        ("POST", "/admin/training") => {
+            let head = "organisation,practitioner,requirement,completed,expires,evidence";
+            let csv = format!("{head}\nRJ1,nurse-lind,routes,2026-01-01,2026-12-01,none\n");
+            json!({ "csv": csv, "dry_run": true }).to_string()
+        }
         ("POST", "/admin/acts") => {
             let payload = json!({ "name": "Dr Routes", "role": "doctor" });
             let (act, object) = ("practitioner.register", "RJ1/dr-routes");

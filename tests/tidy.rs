@@ -73,7 +73,7 @@ const OWNED: &[(&str, &str)] = &[
     ("aws_lc_rs", "keys/"),
     (
         "zeroize",
-        "keys/ src/cli.rs src/assembly.rs src/dev/mod.rs benches/lib.rs",
+        "keys/ src/cli.rs src/cli/ src/assembly.rs src/dev/mod.rs benches/lib.rs",
     ),
 ];
 

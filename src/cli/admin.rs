@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{NO, complain, say};
-use crate::connect::{Http, Reply};
+use crate::connect::{Http, Own, Reply};
 use crate::facts::Proposal;
 
 const EXAMPLES: &str = "\
@@ -103,6 +103,12 @@ enum Command {
     /// People on whose behalf a hospital asks, as ODS/ID.
     #[command(subcommand)]
     Practitioner(Practitioner),
+    /// Keys of a client: those that sign its assertions and open its tickets.
+    #[command(subcommand)]
+    Recipient(Recipient),
+    /// Who is trained for what.
+    #[command(subcommand)]
+    Training(Training),
     /// Access tokens.
     #[command(subcommand)]
     Token(Token),
@@ -205,6 +211,61 @@ enum Practitioner {
     Suspend(Named),
     /// Let this person ask again.
     Resume(Named),
+}
+
+#[derive(Subcommand)]
+enum Recipient {
+    /// Ask for a challenge for the keys that a client offers (`sallyport possession offer`); prints it.
+    Challenge {
+        /// The client's id.
+        #[arg(value_name = "CLIENT")]
+        id: String,
+        /// The offer: JSON with `sign`, `open` or both.
+        #[arg(long, value_name = "FILE")]
+        offer: PathBuf,
+    },
+    /// Propose the keys whose possession was proven (`sallyport possession prove`).
+    Register {
+        /// The client's id.
+        #[arg(value_name = "CLIENT")]
+        id: String,
+        /// What the client answered.
+        #[arg(long, value_name = "FILE")]
+        proof: PathBuf,
+        /// Days that the keys they replace still hold: assertions are believed, tickets already out can be opened.
+        #[arg(long, default_value_t = 0)]
+        overlap_days: u64,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Take a key out at once, as CLIENT/KID; the overlap of a replaced one ends too.
+    Retire(Named),
+}
+
+#[derive(Subcommand)]
+enum Training {
+    /// Take in a CSV file that a learning system exported: whole, or with a list of its wrong lines not at all.
+    ///
+    /// Columns by the names in the first line, others are passed over: organisation, practitioner, requirement,
+    /// completed, expires, evidence.
+    Import {
+        /// The file, UTF-8.
+        file: PathBuf,
+        /// Say what would be, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Dates are written 03/04/2026 for the third of April, not 2026-04-03.
+        #[arg(long)]
+        uk_dates: bool,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Everybody's state, requirement by requirement, as CSV; with --json as JSON.
+    Export,
+    /// Ask a requirement of everybody in a role, as ROLE/REQUIREMENT, beside data-security.
+    Require(Named),
+    /// Propose to ask it no more.
+    Waive(Named),
 }
 
 #[derive(Subcommand)]
@@ -328,6 +389,8 @@ impl Desk {
                     .await
             }
             Command::Practitioner(it) => self.practitioner(it).await,
+            Command::Training(it) => self.training(it).await,
+            Command::Recipient(it) => self.recipient(it).await,
             Command::Token(Token::Revoke(it)) => {
                 self.stop("token.revoke", &it.name, &it.why.why).await
             }
@@ -416,6 +479,132 @@ impl Desk {
                     .await
             }
         }
+    }
+
+    async fn recipient(&self, command: Recipient) -> Result<(), Failed> {
+        match command {
+            Recipient::Challenge { id, offer } => {
+                let payload = read_json(&offer)?;
+                let body =
+                    json!({ "act": "recipient.challenge", "object": id, "payload": payload });
+                let reply = self.post("/admin/acts", &body).await?;
+                say(&reply.json().to_string());
+                Ok(())
+            }
+            Recipient::Register {
+                id,
+                proof,
+                overlap_days,
+                why,
+            } => {
+                let mut payload = read_json(&proof)?;
+                if let Some(payload) = payload.as_object_mut() {
+                    payload.insert("overlap_days".to_owned(), overlap_days.into());
+                }
+                self.act("recipient.register", &id, payload, &why.why).await
+            }
+            Recipient::Retire(it) => self.stop("recipient.retire", &it.name, &it.why.why).await,
+        }
+    }
+
+    async fn training(&self, command: Training) -> Result<(), Failed> {
+        match command {
+            Training::Import {
+                file,
+                dry_run,
+                uk_dates,
+                why,
+            } => {
+                let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+                let csv = std::fs::read(&file).map_err(|error| wrong(&error))?;
+                let csv = String::from_utf8(csv);
+                let csv = csv.map_err(|_| wrong(&"is not UTF-8; save it as CSV UTF-8"))?;
+                let dates = if uk_dates { "uk" } else { "iso" };
+                let body =
+                    json!({ "csv": csv, "dates": dates, "dry_run": dry_run, "why": why.why });
+                let headers = [("content-type", "application/json")];
+                let text = body.to_string();
+                let reply = self
+                    .http
+                    .send(Method::POST, "/admin/training", &headers, text)
+                    .await?;
+                let said = reply.json();
+                if let Some(lines) = said.get("lines").and_then(Value::as_array) {
+                    let show = |line: &Value| {
+                        let text = |name| line.get(name).and_then(plain).unwrap_or_default();
+                        say(&format!(
+                            "line {}: {}: {}",
+                            text("line"),
+                            text("column"),
+                            text("rule")
+                        ));
+                    };
+                    lines.iter().for_each(show);
+                }
+                let reply = judged(reply)?;
+                let rows = said.get("rows").and_then(plain).unwrap_or_default();
+                let verb = if dry_run {
+                    "would be taken in"
+                } else {
+                    "taken in"
+                };
+                self.told(&reply, &format!("{rows} lines {verb}"))
+            }
+            Training::Export if self.json => self.show("/admin/training").await,
+            Training::Export => self.export_training().await,
+            Training::Require(it) => {
+                self.act("training.require", &it.name, Value::Null, &it.why.why)
+                    .await
+            }
+            Training::Waive(it) => self.stop("training.waive", &it.name, &it.why.why).await,
+        }
+    }
+
+    async fn export_training(&self) -> Result<(), Failed> {
+        let report = self.read("/admin/training").await?.json();
+        let mut out = csv::Writer::from_writer(Vec::new());
+        out.write_record([
+            "organisation",
+            "practitioner",
+            "role",
+            "suspended",
+            "requirement",
+            "state",
+            "completed",
+            "expires",
+            "evidence",
+        ])?;
+        let people = report.get("people").and_then(Value::as_array);
+        for person in people.into_iter().flatten() {
+            let of = |name: &str| person.get(name).and_then(plain).unwrap_or_default();
+            let met = person.get("requirements").and_then(Value::as_array);
+            for it in met.into_iter().flatten() {
+                let text = |name: &str| {
+                    it.get(name)
+                        .filter(|it| !it.is_null())
+                        .and_then(plain)
+                        .unwrap_or_default()
+                };
+                let until = it.get("until_ms").and_then(Value::as_i64);
+                // Why less one: a day that has passed ends where the next begins.
+                let until = until.and_then(|ms| jiff::Timestamp::from_millisecond(ms - 1).ok());
+                let until = until.map(|it| it.to_zoned(jiff::tz::TimeZone::UTC).date().to_string());
+                out.write_record([
+                    of("organisation"),
+                    of("practitioner"),
+                    of("role"),
+                    of("suspended"),
+                    text("requirement"),
+                    text("state"),
+                    text("completed"),
+                    until.unwrap_or_default(),
+                    text("evidence"),
+                ])?;
+            }
+        }
+        let text = String::from_utf8(out.into_inner()?)?;
+        say(text.trim_end());
+        Ok(())
     }
 
     /// What stops or removes is confirmed first.
@@ -583,6 +772,13 @@ fn place(path: &Path) -> Result<Place, Failed> {
     })
 }
 
+fn read_json(path: &Path) -> Result<Value, Failed> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Failed::Untried(format!("{}: {error}", path.display()));
+    let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(&error))
+}
+
 /// A refusal is said in words: the gateway gives no reason over the wire, the ledger holds it.
 fn judged(reply: Reply) -> Result<Reply, Failed> {
     if reply.status.is_success() {
@@ -679,5 +875,64 @@ fn plain(value: &Value) -> Option<String> {
             Some(items.join(", "))
         }
         Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// `sallyport possession`: a client's side of registering its keys, run where the private keys are.
+#[derive(Subcommand)]
+pub enum Possession {
+    /// Print the public halves, for the administrator who asks for a challenge.
+    Offer {
+        /// The key that signs assertions, `sign.jwk`.
+        #[arg(long, value_name = "FILE")]
+        sign: PathBuf,
+        /// The key that opens tickets, `open.jwk`, of a client that opens tickets.
+        #[arg(long, value_name = "FILE")]
+        open: Option<PathBuf>,
+    },
+    /// Answer a challenge: print what the administrator then proposes.
+    Prove {
+        /// The key that signs assertions, `sign.jwk`.
+        #[arg(long, value_name = "FILE")]
+        sign: PathBuf,
+        /// The key that opens tickets, `open.jwk`.
+        #[arg(long, value_name = "FILE")]
+        open: Option<PathBuf>,
+        /// The challenge, as `sallyport admin recipient challenge` printed it.
+        #[arg(long, value_name = "FILE")]
+        challenge: PathBuf,
+    },
+}
+
+/// `sallyport possession`
+#[must_use]
+pub fn possession(command: &Possession) -> ExitCode {
+    let (Possession::Offer { sign, open } | Possession::Prove { sign, open, .. }) = command;
+    let made = (|| {
+        let secret = |path: &PathBuf| super::read_private(path).map(zeroize::Zeroizing::new);
+        let sign = secret(sign)?;
+        let open = open.as_ref().map(secret).transpose()?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| "a key is not JSON".to_owned());
+        let own = Own {
+            sign: text(&sign)?,
+            open: open.as_ref().map(|open| text(open)).transpose()?,
+        };
+        let out = match command {
+            Possession::Offer { .. } => own.offer(),
+            Possession::Prove { challenge, .. } => {
+                let wrong =
+                    |error: &dyn std::fmt::Display| format!("{}: {error}", challenge.display());
+                let text = std::fs::read(challenge).map_err(|error| wrong(&error))?;
+                own.prove(&serde_json::from_slice(&text).map_err(|error| wrong(&error))?)
+            }
+        };
+        out.map_err(|error| error.to_string())
+    })();
+    match made {
+        Ok(value) => {
+            say(&value.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error),
     }
 }

@@ -3,6 +3,7 @@
 //! before a record is given out, and what does not hold is named.
 
 mod http;
+mod possession;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use keys::{ClientKey, OpenKey, PublicJwk};
 use serde_json::{Value, json};
 
 pub use http::{Http, HttpError, Reply};
+pub use possession::{Own, PossessionError};
 
 use crate::ledger::{Evidence, Vkey, check};
 

@@ -422,5 +422,6 @@ fn client(dir: &Path, member: &Member) -> Result<Client, WorldError> {
         suspended: false,
         person: member.person.map(str::to_owned),
         stopped: Vec::new(),
+        older: Vec::new(),
     })
 }

@@ -7,9 +7,11 @@ use policy::{AdminAct, Approve, Grant};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::recipient::{KeyOffer, KeyUse, OLDER_MAX, Offered, OlderKey, kid_of};
 use super::statement::{
     Client, Organisation, Practitioner, Statement, StatementError, client_id, ods, thumbprint,
 };
+use super::training::Requirement;
 use super::{Change, Proposal, Register};
 
 /// An act does not fit the directory as it stands, or what was sent with it is malformed.
@@ -39,32 +41,35 @@ pub struct Deed<'a> {
     act: &'a str,
     object: &'a str,
     payload: &'a Value,
+    now_ms: u64,
 }
 
 impl<'a> Deed<'a> {
     /// What one administrator may do alone.
     #[must_use]
-    pub fn alone(grant: &'a Grant<AdminAct>, payload: &'a Value) -> Self {
+    pub fn alone(grant: &'a Grant<AdminAct>, payload: &'a Value, now_ms: u64) -> Self {
         let (act, object) = (&grant.act().act, &grant.act().object);
         Self {
             act,
             object,
             payload,
+            now_ms,
         }
     }
 
     /// What one proposed and another approved; `None` if the grant is of another proposal.
     #[must_use]
-    pub fn approved(grant: &Grant<Approve>, proposal: &'a Proposal) -> Option<Self> {
-        (grant.act().digest == proposal.digest()).then(|| Self::of(proposal))
+    pub fn approved(grant: &Grant<Approve>, proposal: &'a Proposal, now_ms: u64) -> Option<Self> {
+        (grant.act().digest == proposal.digest()).then(|| Self::of(proposal, now_ms))
     }
 
-    fn of(proposal: &'a Proposal) -> Self {
+    fn of(proposal: &'a Proposal, now_ms: u64) -> Self {
         let (act, object, payload) = (&proposal.act, &proposal.object, &proposal.payload);
         Self {
             act,
             object,
             payload,
+            now_ms,
         }
     }
 
@@ -107,17 +112,21 @@ impl Register {
     ///
     /// # Errors
     /// Which member breaks which rule.
-    pub fn fits(&self, proposal: &Proposal) -> Result<(), Unfit> {
-        self.changes(&Deed::of(proposal)).map(drop)
+    pub fn fits(&self, proposal: &Proposal, now_ms: u64) -> Result<(), Unfit> {
+        self.changes(&Deed::of(proposal, now_ms)).map(drop)
     }
 
     /// Whether this act is one on the directory.
     #[must_use]
     pub fn knows(act: &str) -> bool {
-        let (kind, _) = act.split_once('.').unwrap_or_default();
+        let (kind, verb) = act.split_once('.').unwrap_or_default();
         matches!(
-            kind,
-            "organisation" | "client" | "certificate" | "practitioner"
+            (kind, verb),
+            (
+                "organisation" | "client" | "certificate" | "practitioner",
+                _
+            ) | ("recipient", "register" | "retire")
+                | ("training", "require" | "waive")
         )
     }
 
@@ -136,6 +145,10 @@ impl Register {
             "client.resume" => self.client_stopped(deed, false)?,
             "certificate.suspend" => self.certificate_stopped(deed, true)?,
             "certificate.resume" => self.certificate_stopped(deed, false)?,
+            "recipient.register" => self.recipient_registered(deed)?,
+            "recipient.retire" => self.recipient_retired(deed)?,
+            "training.require" => Change::Put(self.requirement(deed, false)?),
+            "training.waive" => Change::Remove(self.requirement(deed, true)?),
             "practitioner.register" => self.practitioner_registered(deed)?,
             "practitioner.suspend" => self.practitioner_stopped(deed, true)?,
             "practitioner.resume" => self.practitioner_stopped(deed, false)?,
@@ -236,7 +249,70 @@ impl Register {
             sign_key: before.and_then(|row| row.sign_key.clone()),
             open_key: before.and_then(|row| row.open_key.clone()),
             suspended: before.is_some_and(|row| row.suspended),
+            older: before.map(|row| row.older.clone()).unwrap_or_default(),
         })))
+    }
+
+    /// New keys of a client, whose possession the gateway has checked. What they replace holds for the overlap.
+    fn recipient_registered(&self, deed: &Deed<'_>) -> Result<Change, Unfit> {
+        let mut row = self.client_row(deed)?;
+        let offer = KeyOffer::read(deed.payload)?;
+        let (sign, open) = offer.keys()?;
+        for key in [&sign, &open].into_iter().flatten() {
+            if self.has_key(&key.kid) {
+                let rule = "offers a key that stands, or stood, in the directory; make another one";
+                return Err(unfit("payload", rule));
+            }
+        }
+        row.older.retain(|it| deed.now_ms < it.until_ms);
+        let until_ms = offer.overlap_until(deed.now_ms);
+        let mut replace = |purpose, place: &mut Option<Value>, new: Option<Offered>| {
+            let Some(new) = new else { return };
+            let old = place.replace(new.jwk);
+            let old = old.and_then(|jwk| Some((kid_of(purpose, &jwk)?, jwk)));
+            row.older.extend(old.map(|(kid, jwk)| OlderKey {
+                r#use: purpose,
+                kid,
+                jwk,
+                until_ms,
+            }));
+        };
+        replace(KeyUse::Sign, &mut row.sign_key, sign);
+        replace(KeyUse::Open, &mut row.open_key, open);
+        row.older.retain(|it| deed.now_ms < it.until_ms);
+        if row.older.len() > OLDER_MAX {
+            let rule = "would leave more than 4 earlier keys in their overlap; retire one first";
+            return Err(unfit("payload", rule));
+        }
+        Ok(Change::Put(Statement::Client(row)))
+    }
+
+    /// `CLIENT/KID`: that key is gone at once, in its overlap too.
+    fn recipient_retired(&self, deed: &Deed<'_>) -> Result<Change, Unfit> {
+        let rule = "must name client and key as CLIENT/KID, the key by its RFC 7638 thumbprint";
+        let (client, kid) = deed
+            .object
+            .split_once('/')
+            .ok_or_else(|| unfit("object", rule))?;
+        let known = self.client(&client_id(client)?);
+        let known = known.ok_or_else(|| unfit("object", "no client has this id"))?;
+        let mut row = known.row().clone();
+        let is_it = |purpose, key: &Option<Value>| {
+            key.as_ref().and_then(|jwk| kid_of(purpose, jwk)).as_deref() == Some(kid)
+        };
+        let older = row.older.len();
+        row.older.retain(|it| it.kid != kid);
+        let mut is_gone = row.older.len() < older;
+        if is_it(KeyUse::Sign, &row.sign_key) {
+            (row.sign_key, is_gone) = (None, true);
+        }
+        if is_it(KeyUse::Open, &row.open_key) {
+            (row.open_key, is_gone) = (None, true);
+        }
+        if !is_gone {
+            return Err(unfit("object", "no key of this client has this name"));
+        }
+        Ok(Change::Put(Statement::Client(row)))
     }
 
     fn client_stopped(&self, deed: &Deed<'_>, stop: bool) -> Result<Change, Unfit> {
@@ -262,6 +338,23 @@ impl Register {
             row.stopped.push(deed.object.to_owned());
         }
         Ok(Change::Put(Statement::Client(row)))
+    }
+
+    /// `ROLE/REQUIREMENT`: asked of everybody in that role, beside data security.
+    fn requirement(&self, deed: &Deed<'_>, stands: bool) -> Result<Statement, Unfit> {
+        let rule = "must name role and requirement as ROLE/REQUIREMENT";
+        let (role, requirement) = deed
+            .object
+            .split_once('/')
+            .ok_or_else(|| unfit("object", rule))?;
+        let (role, requirement) = (role.to_owned(), requirement.to_owned());
+        let key = (role.clone(), requirement.clone());
+        match (self.requirements.contains(&key), stands) {
+            (true, true) | (false, false) => {}
+            (true, false) => return Err(unfit("object", "is required already")),
+            (false, true) => return Err(unfit("object", "is not required")),
+        }
+        Ok(Statement::Requirement(Requirement { role, requirement }))
     }
 
     fn practitioner_row(&self, deed: &Deed<'_>) -> Result<Option<Practitioner>, Unfit> {

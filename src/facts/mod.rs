@@ -12,12 +12,16 @@ mod feed;
 mod feed_batch;
 mod lookup;
 mod proposal;
+mod recipient;
 mod register;
 mod statement;
+pub mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use policy::facts::{
     Approval, Fact, Holder, PatientFacts, PatientStanding, PractitionerFacts, Relationship,
     Standing, Why,
@@ -36,6 +40,7 @@ pub use deed::{Deed, Unfit};
 pub use feed::{FeedRow, FeedStanding, FeedTerms, Missing, Reckoning, Trouble};
 pub use feed_batch::{FeedBatch, FeedError, FeedEvent, FeedMark, Sum};
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
+pub use recipient::{KeyOffer, KeyUse, Offered, OlderKey};
 pub use register::{Register, Registered};
 pub use statement::{
     Acceptance, ApprovalRow, Client, OPERATOR, Objection, Organisation, Practitioner, Registration,
@@ -467,6 +472,12 @@ impl Facts {
         unsound.map(|(owner, _)| owner.clone()).collect()
     }
 
+    /// A keyed code of this text, that nobody else can make: 128 bits, base64url.
+    #[must_use]
+    pub fn code(&self, domain: &str, text: &str) -> String {
+        B64.encode(self.seals.tag(domain, text))
+    }
+
     /// The directory as it stands. `Unknown` if it does not match the ledger.
     pub fn register(&self) -> Fact<Arc<Register>> {
         match self.soundness(OPERATOR) {
@@ -720,7 +731,10 @@ fn standing(
         Fact::Known(register) => {
             match (register.client(client), register.organisation(organisation)) {
                 (Some(client), Some(organisation)) => Fact::Known(Standing {
-                    suspended: client.suspended() || organisation.suspended,
+                    // Why: whoever lost the key that tickets are addressed to can be given nothing.
+                    suspended: client.suspended()
+                        || organisation.suspended
+                        || client.lacks_open_key(),
                 }),
                 (None, _) | (_, None) => Fact::Unknown(Why::NeverTold),
             }

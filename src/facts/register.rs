@@ -1,7 +1,7 @@
 //! The directory in memory: organisations, clients and practitioners, found by code, certificate and id.
 //! It is a copy of the operator's statements; nothing here is newer than what the ledger holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use policy::facts::{Fact, PractitionerFacts, Proposed, Why};
@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 
 use super::agreement::EmergencyProvider;
 use super::proposal::Proposal;
+use super::recipient::{KeyUse, kid_of};
 use super::statement::{
     Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
 };
+use super::training::Training;
 
 /// The directory.
 #[derive(Clone, Default)]
@@ -24,6 +26,8 @@ pub struct Register {
     practitioners: BTreeMap<(String, String), Practitioner>,
     proposals: BTreeMap<String, Proposal>,
     providers: BTreeMap<String, EmergencyProvider>,
+    pub(super) trainings: BTreeMap<(String, String), BTreeMap<String, Training>>,
+    pub(super) requirements: BTreeSet<(String, String)>,
 }
 
 /// A client as the directory knows it, parsed.
@@ -98,6 +102,20 @@ impl Registered {
         self.row.sign_key.as_ref()
     }
 
+    /// Every public JWK that verifies its assertions now: the one that stands, and replaced ones in their overlap.
+    pub fn sign_keys(&self, now_ms: u64) -> impl Iterator<Item = &serde_json::Value> {
+        let older = self.row.older.iter();
+        let older = older.filter(move |it| it.r#use == KeyUse::Sign && now_ms < it.until_ms);
+        self.row.sign_key.iter().chain(older.map(|it| &it.jwk))
+    }
+
+    /// Whether tickets would be addressed to it, and no key of it stands.
+    #[must_use]
+    pub fn lacks_open_key(&self) -> bool {
+        let opens = matches!(self.role, ClientRole::Hospital | ClientRole::Research);
+        opens && self.row.open_key.is_none()
+    }
+
     /// The public JWK that its tickets are addressed to, as JSON.
     #[must_use]
     pub const fn open_key(&self) -> Option<&serde_json::Value> {
@@ -130,6 +148,15 @@ impl Register {
                 }
             }
             Statement::Proposal(row) => drop(self.proposals.insert(row.name(), row.clone())),
+            Statement::Training(row) => {
+                let key = (row.organisation.clone(), row.practitioner.clone());
+                let met = self.trainings.entry(key).or_default();
+                met.insert(row.requirement.clone(), row.clone());
+            }
+            Statement::Requirement(row) => {
+                let key = (row.role.clone(), row.requirement.clone());
+                self.requirements.insert(key);
+            }
             Statement::Registration(_)
             | Statement::Agreement(_)
             | Statement::Approval(_)
@@ -157,6 +184,16 @@ impl Register {
             Statement::EmergencyProvider(row) => drop(self.providers.remove(&row.ods)),
             Statement::Client(row) => self.forget(&row.id),
             Statement::Proposal(row) => drop(self.proposals.remove(&row.name())),
+            Statement::Training(row) => {
+                let key = (row.organisation.clone(), row.practitioner.clone());
+                if let Some(met) = self.trainings.get_mut(&key) {
+                    met.remove(&row.requirement);
+                }
+            }
+            Statement::Requirement(row) => {
+                let key = (row.role.clone(), row.requirement.clone());
+                self.requirements.remove(&key);
+            }
             Statement::Registration(_)
             | Statement::Agreement(_)
             | Statement::Approval(_)
@@ -257,7 +294,7 @@ impl Register {
         let people = self.practitioners.values();
         let resting = people.clone().filter(|it| it.suspended).count();
         let untrained = people
-            .filter(|it| it.trained_until_ms.is_none_or(|until| until <= now_ms))
+            .filter(|it| self.trained_until(it).is_none_or(|until| until <= now_ms))
             .count();
         json!({
             "organisations": { "registered": self.organisations.len(), "suspended": stopped },
@@ -320,6 +357,28 @@ impl Register {
             .map_or(Fact::Unknown(Why::Store), Fact::Known)
     }
 
+    /// Whether this key, by its name, stands anywhere in the directory, for whomever and whatever.
+    pub(super) fn has_key(&self, kid: &str) -> bool {
+        self.clients.values().any(|client| {
+            let row = &client.row;
+            let sign = row
+                .sign_key
+                .iter()
+                .filter_map(|jwk| kid_of(KeyUse::Sign, jwk));
+            let open = row
+                .open_key
+                .iter()
+                .filter_map(|jwk| kid_of(KeyUse::Open, jwk));
+            let older = row.older.iter().map(|it| it.kid.clone());
+            sign.chain(open).chain(older).any(|it| it == kid)
+        })
+    }
+
+    /// Every practitioner of every organisation.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = &Practitioner> {
+        self.practitioners.values()
+    }
+
     /// The statement about this person at this organisation.
     pub(super) fn practitioner_stated(
         &self,
@@ -377,8 +436,8 @@ impl Register {
             organisation: organisation.clone(),
             role,
             suspended: row.suspended,
-            trained_until_ms: row
-                .trained_until_ms
+            trained_until_ms: self
+                .trained_until(row)
                 .map_or(Fact::Unknown(Why::NeverTold), Fact::Known),
         })
     }

@@ -17,6 +17,8 @@ use super::agreement::{
 use super::feed::{FeedPageRow, FeedRow, FeedTerms};
 
 use super::proposal::Proposal;
+use super::recipient::OlderKey;
+use super::training::{Requirement, Training};
 
 /// Certificates of one client: a row of the store is small.
 const CERTIFICATES_MAX: usize = 16;
@@ -66,6 +68,9 @@ pub struct Client {
     /// Those of its certificates that are stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
+    /// Keys that were replaced and still hold for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<OlderKey>,
 }
 
 /// A person on whose behalf a hospital asks. The role comes from here, never from a request.
@@ -200,6 +205,8 @@ pub enum Statement {
     Offer(Offer),
     PracticeSettings(PracticeSettings),
     EmergencyProvider(EmergencyProvider),
+    Training(Training),
+    Requirement(Requirement),
 }
 
 /// A statement that does not parse; the words name the member and the rule.
@@ -244,6 +251,8 @@ pub(super) enum Kind {
     Offer = b'F',
     PracticeSettings = b'S',
     EmergencyProvider = b'E',
+    Training = b'T',
+    Requirement = b'Q',
 }
 
 /// Eight bytes for a code of at most eight characters; longer codes are refused at parsing.
@@ -291,7 +300,9 @@ impl Statement {
             | Self::Client(_)
             | Self::Practitioner(_)
             | Self::Proposal(_)
-            | Self::EmergencyProvider(_) => OPERATOR,
+            | Self::EmergencyProvider(_)
+            | Self::Training(_)
+            | Self::Requirement(_) => OPERATOR,
             Self::Registration(row) => &row.practice,
             Self::Agreement(row) => &row.practice,
             Self::Approval(row) => &row.practice,
@@ -370,6 +381,18 @@ impl Statement {
                 Kind::Acceptance,
                 &[&fixed(&row.practice), &tags.tag("client", &row.client)],
             ),
+            Self::Training(row) => prefix(
+                Kind::Training,
+                &[
+                    &fixed(&row.organisation),
+                    &tags.tag("practitioner", &row.practitioner),
+                    &tags.tag("requirement", &row.requirement),
+                ],
+            ),
+            Self::Requirement(row) => prefix(
+                Kind::Requirement,
+                &[&tags.tag("requirement", &format!("{}/{}", row.role, row.requirement))],
+            ),
             Self::Proposal(row) => prefix(Kind::Proposal, &[&tags.tag("proposal", &row.name())]),
             Self::Countersignature(row) => two_party_key(
                 Kind::Countersignature,
@@ -439,6 +462,8 @@ impl Statement {
             }
             Self::PracticeSettings(row) => row.check(),
             Self::EmergencyProvider(row) => row.check(),
+            Self::Training(row) => row.check(),
+            Self::Requirement(row) => row.check(),
         }
     }
 }

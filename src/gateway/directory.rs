@@ -7,7 +7,8 @@ use policy::{Act, AdminAct, Ask, Caller, Decision, Fact, Refusal, TOKEN_LIFE_MS}
 use serde_json::{Value, json};
 
 use super::{Answer, Fault, Gateway};
-use crate::facts::{Deed, OPERATOR, Proposal, Register, Unfit, unfit};
+use crate::facts::training::{self, Dates, LineFault};
+use crate::facts::{Change, Deed, OPERATOR, Proposal, Register, Statement, Unfit, unfit};
 use crate::ledger::{Event, Extra};
 
 /// What an administrator wants done.
@@ -29,6 +30,23 @@ impl Wish {
         let (_, verb) = self.act.split_once('.').unwrap_or_default();
         AdminAct::takes_two(&self.act) || matches!(verb, "suspend" | "retire" | "revoke")
     }
+}
+
+/// A file of training, as a learning system exported it.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingFile {
+    /// The file.
+    pub csv: String,
+    /// How it writes dates.
+    #[serde(default)]
+    pub dates: Dates,
+    /// Whether it is only looked at.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why, in the administrator's words.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// What came of a wish.
@@ -54,6 +72,7 @@ impl Gateway {
             });
         }
         let answer = match wish.act.as_str() {
+            "recipient.challenge" => self.challenge(caller, wish).await?,
             "token.revoke" => self.revoke_token(caller, wish).await?,
             _ => self.administer_alone(caller, wish).await?,
         };
@@ -80,7 +99,7 @@ impl Gateway {
                 let act = grant.act().act.clone();
                 let changes = match act.as_str() {
                     act if Register::knows(act) => {
-                        register.changes(&Deed::alone(&grant, &wish.payload))
+                        register.changes(&Deed::alone(&grant, &wish.payload, now_ms))
                     }
                     _ => Err(unfit("act", "is not offered by this gateway")),
                 };
@@ -149,6 +168,67 @@ impl Gateway {
         Ok(match self.look_at(caller, "directory").await? {
             Answer::Refused(receipt) => Answer::Refused(receipt),
             Answer::Done((), receipt) => Answer::Done(self.directory()?.everyone(), receipt),
+        })
+    }
+
+    /// Takes in a file of training, whole or not at all; of a dry run nothing but the answer comes.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn import_training(
+        &self,
+        caller: Caller,
+        file: TrainingFile,
+    ) -> Result<Answer<Result<Value, Vec<LineFault>>>, Fault> {
+        let now_ms = self.clock.now_ms();
+        let facts = self.of_client(&caller, now_ms);
+        let act = AdminAct {
+            act: "training.import".to_owned(),
+            object: if file.dry_run { "dry-run" } else { "file" }.to_owned(),
+            why: file.why,
+        };
+        let turn = self.facts.turn().await;
+        match policy::decide(&self.rules, Ask::new(caller, act), &facts) {
+            Decision::Refuse(refusal) => self.refused(refusal).await,
+            Decision::Permit(grant) => {
+                let register = self.directory()?;
+                let read = training::read(file.csv.as_bytes(), file.dates, &register, now_ms);
+                let rows = match read {
+                    Ok(rows) if !file.dry_run => rows,
+                    other => {
+                        let recorded = self.record(grant, None, self.anchor(None)).await?;
+                        let (_grant, receipt) = recorded.into_parts();
+                        let said = other.map(|rows| json!({ "rows": rows.len(), "dry_run": true }));
+                        return Ok(Answer::Done(said, receipt));
+                    }
+                };
+                let count = rows.len();
+                let put = |row| Change::Put(Statement::Training(row));
+                let changes = rows.into_iter().map(put).collect();
+                let prepared = self.facts.prepare(turn, OPERATOR, changes).await?;
+                self.facts.pend(&prepared).await?;
+                let recorded = self
+                    .record(grant, None, self.anchor(Some(&prepared)))
+                    .await?;
+                let (_grant, receipt) = recorded.into_parts();
+                self.facts.apply(prepared, Vec::new()).await?;
+                Ok(Answer::Done(
+                    Ok(json!({ "rows": count, "dry_run": false })),
+                    receipt,
+                ))
+            }
+        }
+    }
+
+    /// Everybody's training, requirement by requirement: read by an administrator, recorded.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn training(&self, caller: Caller) -> Result<Answer<Value>, Fault> {
+        let now_ms = self.clock.now_ms();
+        Ok(match self.look_at(caller, "training").await? {
+            Answer::Refused(receipt) => Answer::Refused(receipt),
+            Answer::Done((), receipt) => Answer::Done(self.directory()?.training(now_ms), receipt),
         })
     }
 

@@ -15,6 +15,7 @@ mod feed;
 mod key_acts;
 mod own;
 mod practice;
+mod recipient;
 mod two;
 
 pub use agreement::{Accepting, Named};
@@ -29,7 +30,7 @@ use policy::{
     Scope, Side, Standing, TokenFacts, Verdict, Why,
 };
 
-pub use directory::{Outcome, Wish};
+pub use directory::{Outcome, TrainingFile, Wish};
 
 use crate::alerts::Post;
 use crate::clock::Clock;

@@ -9,6 +9,7 @@ use policy::{
 use serde_json::{Value, json};
 
 use super::{Answer, Fault, Gateway, Wish};
+use crate::alerts::Kind;
 use crate::facts::{
     Change, Deed, OPERATOR, PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, Register, Statement, Unfit,
     unfit,
@@ -66,6 +67,9 @@ impl Gateway {
                     .await?;
                 let (_grant, receipt) = recorded.into_parts();
                 self.facts.apply(prepared, Vec::new()).await?;
+                // Why the digest: a notice names nobody, and what waits may concern a patient.
+                let short: String = proposal.name().chars().take(12).collect();
+                self.tell(Kind::ProposalOpened.notice(&short)).await?;
                 Ok(Answer::Done(proposal, receipt))
             }
         }
@@ -100,7 +104,7 @@ impl Gateway {
             Decision::Permit(grant) => {
                 let proposal = proposal.ok_or(Fault::Bug("an approval of nothing"))?;
                 let register = self.directory()?;
-                let changes = self.changes(&register, &grant, &proposal);
+                let changes = self.changes(&register, &grant, &proposal, now_ms);
                 let mut changes = self
                     .or_noted(grant.caller(), &proposal.act, changes)
                     .await?;
@@ -176,7 +180,12 @@ impl Gateway {
             return Err(unfit("act", "100 proposals wait already; withdraw some"));
         }
         match proposal.act.as_str() {
-            act if Register::knows(act) => register.fits(proposal),
+            "recipient.register" => {
+                let (client, payload) = (&proposal.object, &proposal.payload);
+                self.freshly_proven(register, client, payload, now_ms)?;
+                register.fits(proposal, now_ms)
+            }
+            act if Register::knows(act) => register.fits(proposal, now_ms),
             _ => Err(unfit("act", "is not offered by this gateway")),
         }
     }
@@ -187,11 +196,15 @@ impl Gateway {
         register: &Register,
         grant: &Grant<Approve>,
         proposal: &Proposal,
+        now_ms: u64,
     ) -> Result<Vec<Change>, Unfit> {
         if !Register::knows(&proposal.act) {
             return Ok(Vec::new());
         }
-        let deed = Deed::approved(grant, proposal);
+        if proposal.act == "recipient.register" {
+            self.proven(register, &proposal.object, &proposal.payload)?;
+        }
+        let deed = Deed::approved(grant, proposal, now_ms);
         let deed = deed.ok_or_else(|| unfit("proposal", "is not the one that was approved"))?;
         register.changes(&deed)
     }
@@ -204,7 +217,16 @@ impl Gateway {
     ) -> Result<Value, Fault> {
         let (_grant, _receipt) = approved.into_parts();
         match proposal.act.as_str() {
-            act if Register::knows(act) => Ok(json!({})),
+            "recipient.register" => {
+                self.tell(Kind::RecipientRegistered.notice(&proposal.object))
+                    .await?;
+                Ok(json!({}))
+            }
+            act if Register::knows(act) => {
+                self.tell(Kind::DirectoryChanged.notice(&proposal.object))
+                    .await?;
+                Ok(json!({}))
+            }
             _ => Err(Fault::Bug("an approval of what nobody does")),
         }
     }

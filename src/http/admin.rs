@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{Problem, json_response, with_receipt};
 use super::{Client, Shared, body, limits};
 use crate::facts::{Proposal, WHY_CHARACTERS_MAX};
-use crate::gateway::{Answer, Fault, Outcome, Wish};
+use crate::gateway::{Answer, Fault, Outcome, TrainingFile, Wish};
 use crate::ledger::{Open, Receipt};
 
 /// `POST /admin/acts`: what is wanted, of what, why.
@@ -39,8 +39,8 @@ fn invalid(text: impl Into<String>) -> Problem {
     Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text)
 }
 
-async fn form<T: for<'de> Deserialize<'de>>(raw: Body) -> Result<T, Problem> {
-    let bytes = body(raw, limits::FORM_BYTES).await?;
+async fn form<T: for<'de> Deserialize<'de>>(raw: Body, limit: usize) -> Result<T, Problem> {
+    let bytes = body(raw, limit).await?;
     serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body: {error}")))
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn act(State(app): State<Shared>, client: Client, raw: Body) ->
 }
 
 async fn acted(app: Shared, client: Client, raw: Body) -> Result<Response, Problem> {
-    let form: ActForm = form(raw).await?;
+    let form: ActForm = form(raw, limits::FORM_BYTES).await?;
     let (caller, (act, object)) = (client.certified(), (form.act, form.object));
     for (member, text) in [("act", &act), ("object", &object)] {
         let fits = (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
@@ -130,6 +130,33 @@ pub(super) async fn status(State(app): State<Shared>, client: Client) -> Respons
 pub(super) async fn directory(State(app): State<Shared>, client: Client) -> Response {
     let everyone = async { answered(app.gateway.everyone(client.certified()).await?) };
     said(everyone.await)
+}
+
+/// `GET /admin/training`: everybody's state, requirement by requirement.
+pub(super) async fn training(State(app): State<Shared>, client: Client) -> Response {
+    let report = async { answered(app.gateway.training(client.certified()).await?) };
+    said(report.await)
+}
+
+/// `POST /admin/training`: a file of training, whole or not at all; 422 names each wrong line.
+pub(super) async fn import(State(app): State<Shared>, client: Client, raw: Body) -> Response {
+    said(imported(app, client, raw).await)
+}
+
+async fn imported(app: Shared, client: Client, raw: Body) -> Result<Response, Problem> {
+    let mut file: TrainingFile = form(raw, limits::TRAINING_BYTES).await?;
+    file.why = reason(file.why)?;
+    let caller = client.certified();
+    match finished(async move { app.gateway.import_training(caller, file).await }).await? {
+        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Answer::Done(Ok(value), receipt) => Ok(with(StatusCode::OK, &value, &receipt)),
+        Answer::Done(Err(lines), receipt) => {
+            let text = format!("{} faults; nothing was loaded", lines.len());
+            let body =
+                json!({ "error": "invalid_request", "error_description": text, "lines": lines });
+            Ok(with(StatusCode::UNPROCESSABLE_ENTITY, &body, &receipt))
+        }
+    }
 }
 
 /// `GET /admin/proposals`: those that wait for a second person.

@@ -19,6 +19,8 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 pub const DEPOSIT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one batch of objections.
 pub const FEED_BYTES: usize = 1024 * 1024;
+/// Bytes of a file of training, with the JSON around it.
+pub const TRAINING_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of any other body.
 pub const FORM_BYTES: usize = 64 * 1024;
 /// Bytes of a path with its query.

@@ -92,6 +92,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/acts"),
     ("GET", "/admin/status"),
     ("GET", "/admin/directory"),
+    ("GET", "/admin/training"),
+    ("POST", "/admin/training"),
     ("GET", "/admin/proposals"),
     ("POST", "/admin/proposals/{digest}/approve"),
     ("POST", "/admin/proposals/{digest}/withdraw"),
@@ -148,6 +150,7 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/acts", post(admin::act))
         .route("/admin/status", get(admin::status))
         .route("/admin/directory", get(admin::directory))
+        .route("/admin/training", get(admin::training).post(admin::import))
         .route("/admin/proposals", get(admin::proposals))
         .route("/admin/proposals/{digest}/approve", post(admin::approve))
         .route("/admin/proposals/{digest}/withdraw", post(admin::withdraw))

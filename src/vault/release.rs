@@ -102,6 +102,20 @@ impl Vault {
         })
     }
 
+    /// A challenge that only the holder of this public JWK can open: the nonce, sealed to it as a ticket would be.
+    ///
+    /// # Errors
+    /// A key that no ticket could be addressed to.
+    pub fn challenge(
+        &self,
+        open_key: &str,
+        client: &str,
+        nonce: &str,
+    ) -> Result<String, VaultError> {
+        let to = Recipient::from_jwk(open_key).map_err(|_| VaultError::Recipient)?;
+        keys::seal_challenge(&to, &self.issuer, client, nonce).ok_or(VaultError::Recipient)
+    }
+
     fn ticket(
         &self,
         grant: &Grant<Read>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use policy::Purpose;
-use sallyport::facts::FeedBatch;
+use sallyport::facts::{FeedBatch, KeyOffer, KeyUse, Offered, Register};
 use sallyport::fhir::card::Card;
 use sallyport::fhir::consent::read_consent;
 use sallyport::fhir::deposit::{Form, read_deposit};
@@ -26,6 +26,9 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("consent", consent),
     ("feed", feed),
     ("search", search),
+    ("training", training),
+    ("recipient", recipient),
+    ("possession", possession),
     ("card", card),
     ("authorization_details", authorization_details),
     ("assertion", assertion),
@@ -39,6 +42,38 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("rules", rules),
     ("proof", proof),
 ];
+
+fn training(bytes: &[u8]) {
+    use sallyport::facts::training::{Dates, read};
+    for dates in [Dates::Iso, Dates::Uk] {
+        assert!(read(bytes, dates, &Register::default(), 1_790_000_000_000).is_err());
+    }
+}
+
+fn recipient(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+        return;
+    };
+    for purpose in [KeyUse::Sign, KeyUse::Open] {
+        let _ = Offered::read(purpose, &value);
+    }
+    let _ = KeyOffer::read(&value).and_then(|offer| offer.subject("RJ1"));
+}
+
+fn possession(bytes: &[u8]) {
+    let signer = keys::ClientKey::generate();
+    let key = serde_json::from_str(&signer.signer().jwk_public()).unwrap_or_default();
+    assert!(!sallyport::token::possession(
+        &key,
+        &text(bytes),
+        "RJ1",
+        "nonce"
+    ));
+    let signed = signer.signer().sign_jws("sallyport-possession+jwt", bytes);
+    let _ = sallyport::token::possession(&key, &signed, "RJ1", "nonce");
+    let mine = keys::OpenKey::generate();
+    assert!(keys::open_challenge(&mine, &text(bytes)).is_none());
+}
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)

@@ -110,6 +110,7 @@ fn row(dir: &std::path::Path, name: &str, suspended: bool) -> Statement {
         suspended,
         person: member.person.map(str::to_owned),
         stopped: Vec::new(),
+        older: Vec::new(),
     })
 }
 
