@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
-use policy::caller::{RecordScope, RelationClaim, Scope, Side, Token};
-use policy::words::{NhsNumber, PractitionerId, Purpose};
+use policy::ask::WIDE_REASON_CHARS;
+use policy::caller::{Born, HistoryScope, RecordScope, RelationClaim, Scope, Side, Token};
+use policy::words::{Category, NhsNumber, PractitionerId, Purpose};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -605,9 +606,10 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
         Some("objections") => &["type", "practice"],
         Some("agreement") => &["type", "practice", "organisation"],
         Some("relationship") => &["type", "practice", "organisation", "patient"],
+        Some("history") => &["type", "patient", "for", "born"],
         _ => {
             return Err(NotBelieved(
-                "authorization_details.type: must be patient_record, deposit, consent, objections, agreement or relationship",
+                "authorization_details.type: must be patient_record, deposit, consent, objections, agreement, relationship or history",
             ));
         }
     };
@@ -621,6 +623,9 @@ pub fn scope_of(details: &Value) -> Result<Scope, NotBelieved> {
     }
     if known.contains(&"organisation") {
         return two_sided(object);
+    }
+    if object.get("type").and_then(Value::as_str) == Some("history") {
+        return history_scope(object).map(Scope::History);
     }
     let practice = text(
         object,
@@ -676,6 +681,27 @@ fn patient_of(value: &Value) -> Result<NhsNumber, NotBelieved> {
     number(value.as_str().ok_or(RULE)?).map_err(|_| RULE)
 }
 
+/// Whose history, for whom. That a proxy or a child is refused is a decision, and recorded; it is not a matter of form.
+fn history_scope(object: &Object) -> Result<HistoryScope, NotBelieved> {
+    const FOR: &str = "authorization_details.for: must be self or proxy";
+    const BORN: NotBelieved = NotBelieved("authorization_details.born: must be a date, YYYY-MM-DD");
+    let patient = patient_of(object.get("patient").unwrap_or(&Value::Null))?;
+    let own = match object
+        .get("for")
+        .map(|_| text(object, "for", FOR))
+        .transpose()?
+    {
+        Some("self") => true,
+        None | Some("proxy") => false,
+        Some(_) => return Err(NotBelieved(FOR)),
+    };
+    let born = object
+        .get("born")
+        .map(|born| born.as_str().and_then(Born::parse).ok_or(BORN));
+    let born = born.transpose()?;
+    Ok(HistoryScope { patient, own, born })
+}
+
 fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
     const PURPOSE: &str = "authorization_details.purpose: must be a PurposeOfUse code";
     const PERSON: &str =
@@ -726,6 +752,19 @@ fn record_scope(object: &Object) -> Result<RecordScope, NotBelieved> {
         }
     };
     let relationship = object.get("relationship").map(relation_claim).transpose()?;
+    let is_wide = |named: &BTreeSet<_>| named.iter().any(|it| !Category::SUMMARY.contains(it));
+    let written = reason
+        .as_deref()
+        .map_or(0, |reason: &str| reason.trim().chars().count());
+    if purpose.is_emergency()
+        && categories.as_ref().is_some_and(is_wide)
+        && written < WIDE_REASON_CHARS
+    {
+        return Err(NotBelieved(
+            "authorization_details.reason: an emergency that names categories beyond medications, allergies, problems \
+             and alerts needs a reason of at least 20 characters that says why",
+        ));
+    }
     Ok(RecordScope {
         patient,
         purpose,
@@ -779,6 +818,12 @@ pub fn details_of(scope: &Scope) -> Value {
         Scope::Relationship { of, patient } => json!({
             "type": "relationship", of.kind(): of.ods().as_str(), "patient": patient.as_str(),
         }),
+        Scope::History(history) => strip_null(json!({
+            "type": "history",
+            "patient": history.patient.as_str(),
+            "for": history.own.then_some("self"),
+            "born": history.born.map(|born| born.to_string()),
+        })),
         Scope::Records(scope) => strip_null(json!({
             "type": "patient_record",
             "patient": scope.patient.as_str(),

@@ -24,7 +24,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use sallyport::alerts::Kind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -366,6 +366,120 @@ async fn a_target_that_is_down_holds_up_no_other() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(left[0].target, "po");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_glass_is_told_within_seconds_and_names_nobody() {
+    let address = vacant().await;
+    let dir = told(&webhook("po", address)).await;
+    let papers = Papers::new(&dir.path().join("receiver-ca.pem"));
+    let gateway = Delivering::open(dir.path()).await;
+    let receiver = Receiver::listen(&papers, address).await;
+    let hospital = party_at(dir.path(), "hospital-a");
+    let nhs = hale().nhs;
+    let reply = hospital
+        .ask(&break_glass(nhs, "unresponsive"), now_s())
+        .await
+        .unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let since = Instant::now();
+    let entry = receipt(&reply, &hospital.vkey).index;
+    let alerts = receiver.until(|alerts| !alerts.is_empty()).await;
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+    assert_eq!(alerts[0]["alert"], "break-glass");
+    assert_eq!(
+        (&alerts[0]["of"], &alerts[0]["entries"][0]),
+        (&"RJ1".into(), &entry.into())
+    );
+    let all = receiver.got.lock().unwrap().join(" ") + &alerts[0].to_string();
+    assert!(
+        !all.contains(nhs) && !all.to_lowercase().contains("okafor"),
+        "{all}"
+    );
+
+    // Without naming more, only the summary is opened; naming more wants a reason that says why.
+    let granted = reply.json()["authorization_details"][0]["categories"].clone();
+    assert_eq!(
+        granted,
+        json!(["problems", "medications", "allergies", "alerts"])
+    );
+    let wide = |reason: &str| {
+        with(
+            break_glass(nhs, reason),
+            &[("categories", json!(["medications", "documents"]))],
+        )
+    };
+    let reply = hospital.ask(&wide("unresponsive"), now_s()).await.unwrap();
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+    assert!(reply.text().contains("20 characters"), "{}", reply.text());
+    let why = "unresponsive, and the discharge letter says what was given";
+    assert_eq!(
+        hospital.ask(&wide(why), now_s()).await.unwrap().status,
+        StatusCode::OK
+    );
+    gateway.stop().await;
+    receiver.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hourly_cap_holds_across_a_restart_and_stops_nobody_else() {
+    let dir = told("").await;
+    let gateway = Delivering::open(dir.path()).await;
+    let hospital = party_at(dir.path(), "hospital-a");
+    let ask = break_glass(hale().nhs, "found unconscious");
+    let asks = (0..12).map(|_| hospital.ask(&ask, now_s()));
+    let mut statuses = Vec::new();
+    for reply in asks {
+        statuses.push(reply.await.unwrap().status.as_u16());
+    }
+    let (permitted, capped) = statuses.split_at(10);
+    assert!(permitted.iter().all(|it| *it == 200), "{statuses:?}");
+    assert!(capped.iter().all(|it| *it == 429), "{statuses:?}");
+    gateway.stop().await;
+
+    let gateway = Delivering::open(dir.path()).await;
+    let reply = hospital.ask(&ask, now_s()).await.unwrap();
+    assert_eq!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        reply.text()
+    );
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((3000..=3601).contains(&wait), "{wait}");
+    let refusal = receipt(&reply, &hospital.vkey);
+    assert_eq!(
+        (&refusal.leaf["ev"], &refusal.leaf["al"]),
+        (&"token.refuse".into(), &"break-glass.cap".into())
+    );
+    // A patient nobody knows is refused in the same words: the cap tells nothing of anybody.
+    let nobody = hospital
+        .ask(&break_glass(NOBODY, "found unconscious"), now_s())
+        .await
+        .unwrap();
+    assert_eq!((nobody.status, nobody.text()), (reply.status, reply.text()));
+    let nurse = with(ask, &[("practitioner", json!({ "id": "nurse-lind" }))]);
+    assert_eq!(
+        hospital.ask(&nurse, now_s()).await.unwrap().status,
+        StatusCode::OK
+    );
+    let treated = hospital.ask(&treat(hale().nhs), now_s()).await.unwrap();
+    assert_eq!(
+        treated.status,
+        StatusCode::OK,
+        "care with a relationship has no cap"
+    );
+    let board = gateway.served.app.gateway.post().board();
+    let capped = board.items(None, false, 100);
+    let capped = capped
+        .iter()
+        .filter(|item| item.heading.code == Kind::BreakGlassCap.code());
+    assert_eq!(capped.count(), 4, "each attempt beyond it is an item");
     gateway.stop().await;
 }
 

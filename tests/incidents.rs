@@ -18,6 +18,8 @@ mod common;
 mod aes_kw_empty_key;
 #[path = "incidents/audit_device_deleted_service_continues.rs"]
 mod audit_device_deleted_service_continues;
+#[path = "incidents/caldicott_2017_nobody_saw_who_looked.rs"]
+mod caldicott_2017_nobody_saw_who_looked;
 #[path = "incidents/caldicott_2017_patient_left_out.rs"]
 mod caldicott_2017_patient_left_out;
 #[path = "incidents/cedar_forbid_that_errors.rs"]

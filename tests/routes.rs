@@ -50,6 +50,12 @@ enum Wants {
     Second,
     /// An auditor's or privacy officer's certificate.
     Auditor,
+    /// A privacy officer's certificate.
+    Officer,
+    /// The patient portal's certificate.
+    Portal,
+    /// A token for one patient's access history.
+    History,
 }
 
 /// One row: the route as the table of the gateway says it, a target of it, and what it wants.
@@ -205,6 +211,12 @@ const TABLE: &[Row] = &[
         "/log/tile/entries/000.p/1",
         Wants::Auditor,
     ),
+    row("GET", "/history", "/history?limit=5", Wants::History),
+    row("GET", "/notices", "/notices", Wants::Portal),
+    row("GET", "/reviews", "/reviews?state=all", Wants::Officer),
+    // Entry 0 founded the log and is no item: the right caller learns so, the wrong ones do not.
+    row("GET", "/reviews/{entry}", "/reviews/0", Wants::Officer),
+    row("POST", "/reviews/{entry}", "/reviews/0", Wants::Officer),
     row("GET", "/admin/keys", "/admin/keys", Wants::Admin),
     row(
         "GET",
@@ -302,6 +314,7 @@ fn body_of(row: &Row) -> String {
         (_, path) if path.ends_with("/accept") => {
             json!({ "terms": agreed().1, "signer": "Ola Berg" }).to_string()
         }
+        ("POST", "/reviews/{entry}") => json!({ "finding": "noted" }).to_string(),
         _ => String::new(),
     }
 }
@@ -461,6 +474,11 @@ async fn tokens(world: &World) -> Vec<(&'static str, &'static str, String)> {
             token(&a, &json!({ "type": "objections", "practice": PRACTICE_A })).await,
         ),
         (
+            "patient-portal",
+            "history",
+            token(&party(world, "patient-portal"), &history_of(nhs)).await,
+        ),
+        (
             "practice-b",
             "consent elsewhere",
             token(&b, &consent_for(PRACTICE_B, tanqueray().nhs)).await,
@@ -561,7 +579,15 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                         reply.text()
                     );
                 }
-                Wants::Admin | Wants::Second | Wants::Auditor => {
+                Wants::Officer if member.role == "privacy-officer" => {
+                    let status = play(row, &party, None).await.status.as_u16();
+                    assert!([200, 404].contains(&status), "{:?}: {status}", row.route);
+                }
+                Wants::Portal if member.role == "patient-portal" => {
+                    let reply = play(row, &party, None).await;
+                    assert_eq!(reply.status, StatusCode::OK, "{:?}", row.route);
+                }
+                Wants::Admin | Wants::Second | Wants::Auditor | Wants::Officer | Wants::Portal => {
                     note(row, member.name, play(row, &party, None).await, 403);
                     // A token of any kind is no key to these.
                     for (_, _, token) in tokens.iter().filter(|(whose, _, _)| *whose == member.name)
@@ -574,7 +600,8 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                 | Wants::Agreement
                 | Wants::Acceptance
                 | Wants::EitherSide
-                | Wants::Objections => {
+                | Wants::Objections
+                | Wants::History => {
                     note(row, member.name, play(row, &party, None).await, 401);
                     for (whose, what, token) in &tokens {
                         let who = format!("{} with {whose}'s token for {what}", member.name);
@@ -592,6 +619,7 @@ async fn every_wrong_caller_of_every_route_is_refused_alike() {
                             }
                             Wants::EitherSide => ["agreements", "acceptances"].contains(what),
                             Wants::Objections => *what == "objections",
+                            Wants::History => *what == "history",
                             _ => what.starts_with("deposit"),
                         };
                         if !right {
@@ -632,6 +660,11 @@ async fn the_right_callers_are_let_in() {
             Wants::Agreement | Wants::EitherSide => play(row, &practice, Some(&agree)).await,
             Wants::Acceptance => play(row, &hospital, Some(&accept)).await,
             Wants::Objections => play(row, &practice, Some(&feed)).await,
+            Wants::History => {
+                let portal = party(world, "patient-portal");
+                let history = token(&portal, &history_of(hale().nhs)).await;
+                play(row, &portal, Some(&history)).await
+            }
             _ => continue,
         };
         assert!(

@@ -11,10 +11,22 @@ use crate::facts::{
     ProposalFacts, SideFacts, TokenFacts,
 };
 use crate::verdict::Page;
-use crate::words::{NhsNumber, Ods};
+use crate::words::{Finding, NhsNumber, Ods};
 
 /// How long an access token lives; the decision to issue one is made about a token of this life.
 pub const TOKEN_LIFE_MS: u64 = 300_000;
+
+/// How many emergencies one practitioner may declare within an hour.
+pub const EMERGENCIES_OF_ONE_MAX: u32 = 10;
+/// How many emergencies all practitioners of one organisation may declare within an hour.
+pub const EMERGENCIES_OF_ALL_MAX: u32 = 100;
+/// How long an emergency counts.
+pub const EMERGENCY_MS: u64 = 3_600_000;
+/// So many characters of reason an emergency needs that opens more than [`crate::words::Category::SUMMARY`]; the guard
+/// `never-a-wide-emergency-on-few-words` says the same number.
+pub const WIDE_REASON_CHARS: usize = 20;
+/// From this age on a patient may ask for his own history; younger ones, and those who ask for another, are refused.
+pub const OWN_AGE_YEARS: u16 = 16;
 
 /// One kind of act: which facts its decision looks at, and what its grant carries. Sealed.
 pub trait Act: Weigh {
@@ -275,9 +287,19 @@ pub struct Approve {
 
 /// To read the access log.
 pub struct ReadLog {
-    /// Which part: `history` or `history/…` is one patient's access history, anything else is the
-    /// log's entries.
+    /// Which part: `history` is the access history of the patient whom the token names, `worklist` and `worklist/N`
+    /// what a privacy officer reviews, `notices` what patients are to be told; anything else is the log's entries.
     pub what: String,
+}
+
+/// To close an item of the privacy officer's worklist.
+pub struct Review {
+    /// The entry that the item is about.
+    pub item: u64,
+    /// What came of it.
+    pub finding: Finding,
+    /// In the officer's words, for the sealed body.
+    pub note: String,
 }
 
 impl Act for IssueToken {
@@ -355,6 +377,13 @@ impl Act for Approve {
     type Granted = ();
     const PERMITTED: &'static str = "admin.approve";
     const REFUSED: &'static str = "admin.refuse";
+}
+
+impl Act for Review {
+    type Facts = AdminFacts;
+    type Granted = ();
+    const PERMITTED: &'static str = "review.close";
+    const REFUSED: &'static str = "review.refuse";
 }
 
 impl Act for ReadLog {

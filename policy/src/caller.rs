@@ -121,6 +121,8 @@ pub enum Scope {
         /// The patient cared for.
         patient: NhsNumber,
     },
+    /// To see who asked for one patient's records.
+    History(HistoryScope),
 }
 
 /// In whose name something is said that a practice and another organisation both have a say in.
@@ -147,6 +149,80 @@ impl Side {
             Side::Organisation(_) => "organisation",
         }
     }
+}
+
+/// One patient's access history, and for whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HistoryScope {
+    /// Whose.
+    pub patient: NhsNumber,
+    /// Whether whoever asks is that patient, as the portal established; meaningless for auditors.
+    pub own: bool,
+    /// When that patient was born, as the portal established.
+    pub born: Option<Born>,
+}
+
+/// A day of birth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Born {
+    year: u16,
+    month: u8,
+    day: u8,
+}
+
+impl Born {
+    /// From `YYYY-MM-DD`.
+    pub fn parse(text: &str) -> Option<Born> {
+        let (year, rest) = text.split_once('-')?;
+        let (month, day) = rest.split_once('-')?;
+        let digits =
+            |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+            return None;
+        }
+        let (year, month, day) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+        let fits = year >= 1850 && (1..=12).contains(&month) && (1..=31).contains(&day);
+        fits.then_some(Born { year, month, day })
+    }
+
+    /// Completed years at that time (UTC); `None` before birth.
+    pub fn age_years(self, now_ms: u64) -> Option<u16> {
+        let (year, month, day) = civil(now_ms / 86_400_000);
+        let years = year.checked_sub(self.year)?;
+        if (month, day) < (self.month, self.day) {
+            years.checked_sub(1)
+        } else {
+            Some(years)
+        }
+    }
+}
+
+impl fmt::Display for Born {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
+/// The Gregorian date of a day since 1970: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn civil(days: u64) -> (u16, u8, u8) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let small = |number: u64| u8::try_from(number).unwrap_or(u8::MAX);
+    (
+        u16::try_from(year).unwrap_or(u16::MAX),
+        small(month),
+        small(day),
+    )
 }
 
 /// One patient, one purpose, one practitioner.
@@ -187,6 +263,7 @@ impl fmt::Debug for Scope {
             Scope::Objections { .. } => "Scope::Objections(…)",
             Scope::Agreement { .. } => "Scope::Agreement(…)",
             Scope::Relationship { .. } => "Scope::Relationship(…)",
+            Scope::History(_) => "Scope::History(…)",
         })
     }
 }

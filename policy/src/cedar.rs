@@ -104,6 +104,7 @@ pub(crate) enum StaffAct<'a> {
     Administer(&'a str),
     Approve(Approval<'a>),
     ReadLog(&'static str),
+    Review,
 }
 
 /// An approval of what was proposed, by whom, with which content.
@@ -302,6 +303,7 @@ impl Lexicon {
                 known.push(proposal);
                 ("approve", resource)
             }
+            StaffAct::Review => ("review", uid(&self.log_part, "worklist")),
         };
         Ok(Question {
             request: self.request(client.uid(), action, resource, pairs, schema)?,
@@ -377,6 +379,7 @@ impl Lexicon {
             ),
             ("expires", long(bearing.expires_ms)),
             ("reason", text(reason)),
+            ("reasonLength", long(reason.chars().count() as u64)),
             ("acknowledged", truth(scope.acknowledged)),
         ];
         if let Some(claim) = &scope.relationship {

@@ -95,6 +95,7 @@ impl Entry {
             object: Value::Object(self.object),
             context: Value::Object(self.context),
             emergency: self.emergency,
+            name: self.standing.map_or_else(String::new, |it| it.name),
             detail: self.detail.into_iter().map(Value::from).collect(),
         }
     }
@@ -176,6 +177,10 @@ impl Entry {
                 self.patient = Some(patient.clone());
                 self.name(of.kind(), of.ods().as_str());
                 self.say("errand", "relationship");
+            }
+            Scope::History(history) => {
+                self.patient = Some(history.patient.clone());
+                self.say("errand", "history");
             }
         }
     }

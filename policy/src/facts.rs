@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::ask::{EMERGENCIES_OF_ALL_MAX, EMERGENCIES_OF_ONE_MAX};
 use crate::words::{
     Category, Label, NhsNumber, Ods, PersonId, Purpose, RecordId, RelationKind, Role,
 };
@@ -76,6 +77,8 @@ pub enum TokenFacts {
     Practice(DepositFacts),
     /// For an organisation's own tokens.
     Organisation(OrganisationFacts),
+    /// For a token to see one patient's access history.
+    Staff(AdminFacts),
 }
 
 /// What a read looks at, and the issue of a token for one.
@@ -99,6 +102,24 @@ pub struct PatientFacts {
     pub holders: Vec<Holder>,
     /// This patient's relationships with the caller's organisation.
     pub relationships: Fact<Vec<Relationship>>,
+    /// The emergencies declared within the last hour; looked at where a token for another one is asked for.
+    pub emergencies: Fact<Emergencies>,
+}
+
+/// How many emergencies were declared within the last hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Emergencies {
+    /// By this practitioner at this organisation.
+    pub of_one: u32,
+    /// By all practitioners of this organisation.
+    pub of_all: u32,
+}
+
+impl Emergencies {
+    /// Whether another one may be declared.
+    pub fn leave_one(self) -> bool {
+        self.of_one < EMERGENCIES_OF_ONE_MAX && self.of_all < EMERGENCIES_OF_ALL_MAX
+    }
 }
 
 /// How an organisation stands with the gateway.
@@ -111,6 +132,8 @@ pub struct Standing {
 /// A practitioner, as the directory has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PractitionerFacts {
+    /// The name in that directory, for the sealed body: it is what it was then, whatever becomes of the directory.
+    pub name: String,
     /// The organisation in whose directory the practitioner stands.
     pub organisation: Ods,
     /// What the practitioner does there.

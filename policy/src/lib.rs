@@ -43,22 +43,23 @@ pub mod words;
 
 pub use ask::{
     Act, AdminAct, Approve, Ask, ChangeFacts, Deposit, IssueToken, LookUp, PassOn, Propose, Read,
-    ReadLog, Selection, StateFacts, Stated, TOKEN_LIFE_MS, Withdraw,
+    ReadLog, Review, Selection, StateFacts, Stated, TOKEN_LIFE_MS, Withdraw,
 };
-pub use caller::{Caller, RecordScope, RelationClaim, Scope, Side, Token};
+pub use caller::{Born, Caller, HistoryScope, RecordScope, RelationClaim, Scope, Side, Token};
 pub use decide::decide;
 pub use facts::{
-    AdminFacts, Agreement, Approval, ApprovalFacts, DepositFacts, Fact, FactsFacts, Hand, Holder,
-    OrganisationFacts, PatientFacts, PatientStanding, PractitionerFacts, ProposalFacts, Proposed,
-    RecordFacts, Relationship, SideFacts, Standing, Strength, TokenFacts, Why,
+    AdminFacts, Agreement, Approval, ApprovalFacts, DepositFacts, Emergencies, Fact, FactsFacts,
+    Hand, Holder, OrganisationFacts, PatientFacts, PatientStanding, PractitionerFacts,
+    ProposalFacts, Proposed, RecordFacts, Relationship, SideFacts, Standing, Strength, TokenFacts,
+    Why,
 };
 pub use proof::Proof;
 pub use rules::{LoadError, Rules};
 pub use texts::Texts;
 pub use verdict::{Account, Decision, Grant, Outcome, Page, Permitted, Reason, Refusal, Verdict};
 pub use words::{
-    Category, ClientId, ClientRole, Label, NhsNumber, Ods, PersonId, PractitionerId, Purpose,
-    RecordId, RelationKind, Role, WordError,
+    Category, ClientId, ClientRole, Finding, Label, NhsNumber, Ods, PersonId, PractitionerId,
+    Purpose, RecordId, RelationKind, Role, WordError,
 };
 
 #[cfg(test)]

@@ -197,7 +197,10 @@ fn practice_token(scope: &Scope, expires_ms: u64) -> Result<PracticeToken<'_>, R
             of: Side::Practice(practice),
             patient,
         } => (RELATIONSHIP, practice, Some(patient)),
-        Scope::Records(_) | Scope::Agreement { .. } | Scope::Relationship { .. } => {
+        Scope::Records(_)
+        | Scope::History(_)
+        | Scope::Agreement { .. }
+        | Scope::Relationship { .. } => {
             return Err(no_token());
         }
     };

@@ -74,6 +74,7 @@ impl Weigh for Read {
         if let Ok((granted, _)) = &outcome {
             entry.say("evidence", inquiry.evidence());
             inquiry.list(&granted.records, &mut entry);
+            entry.name("categories", kinds(facts, &granted.records));
         }
         Weighed { outcome, entry }
     }
@@ -93,7 +94,11 @@ impl Weigh for IssueToken {
                 let outcome = crate::organisation::issue(rules, ask.caller(), scope, facts);
                 return Weighed { outcome, entry };
             }
-            (_, TokenFacts::Records(_)) => {
+            (Scope::History(history), TokenFacts::Staff(facts)) => {
+                let outcome = crate::staff::issue_history(rules, ask.caller(), history, facts);
+                return Weighed { outcome, entry };
+            }
+            (_, TokenFacts::Records(_) | TokenFacts::Staff(_)) => {
                 let outcome = Err(unknown("practice", Why::NotAsked));
                 return Weighed { outcome, entry };
             }
@@ -107,7 +112,18 @@ impl Weigh for IssueToken {
         // The token that would be issued is weighed as if it were shown.
         let life = ("issue", facts.now_ms.saturating_add(TOKEN_LIFE_MS));
         let mut inquiry = Inquiry::new(rules, ask.caller(), scope, &categories, life, facts);
-        let ruling = inquiry.any_baseline();
+        let mut ruling = inquiry.any_baseline();
+        // Why only now: what a refusal for its number costs must tell nothing of the patient.
+        if scope.purpose.is_emergency() {
+            ruling = match facts.emergencies.known() {
+                Ok(declared) if declared.leave_one() => ruling,
+                Ok(_) => Err(Reason::new(
+                    "never-beyond-the-hourly-cap",
+                    "Never more emergencies within an hour than one practitioner or organisation may declare.",
+                )),
+                Err(why) => Err(unknown("emergencies", why)),
+            };
+        }
         if ruling.is_ok() {
             entry.say("evidence", inquiry.evidence());
         }
@@ -138,11 +154,21 @@ fn categories(scope: &RecordScope) -> BTreeSet<Category> {
     }
 }
 
+/// Of which categories the granted records are.
+fn kinds(facts: &PatientFacts, granted: &[Permitted]) -> Vec<Value> {
+    let ids: BTreeSet<_> = granted.iter().map(|record| record.id).collect();
+    let records = facts.holders.iter().flat_map(|holder| &holder.records);
+    let granted = records.filter(|record| ids.contains(&record.id));
+    let categories: BTreeSet<Category> = granted.map(|record| record.category).collect();
+    categories.iter().map(|it| it.code().into()).collect()
+}
+
 static NO_LABELS: BTreeSet<Label> = BTreeSet::new();
 static NO_OBJECTIONS: BTreeSet<Purpose> = BTreeSet::new();
 
 /// Stands in for a practitioner nobody knows.
 static NOBODY: LazyLock<PractitionerFacts> = LazyLock::new(|| PractitionerFacts {
+    name: String::new(),
     organisation: Ods::nowhere(),
     role: Role::Researcher,
     suspended: true,

@@ -2,14 +2,14 @@
 //!
 //! No purpose and no patient's facts apply here; nothing of what is decided here opens a record.
 
-use crate::ask::{AdminAct, Approve, Ask, Propose, ReadLog};
-use crate::caller::Caller;
+use crate::ask::{AdminAct, Approve, Ask, OWN_AGE_YEARS, Propose, ReadLog, Review};
+use crate::caller::{Caller, HistoryScope, Scope};
 use crate::cedar::{Approval, StaffAct};
-use crate::decide::{Entry, Weigh, Weighed, unknown};
-use crate::facts::{AdminFacts, ApprovalFacts, ProposalFacts};
+use crate::decide::{Entry, Weigh, Weighed, no_token, unknown};
+use crate::facts::{AdminFacts, ApprovalFacts, ProposalFacts, Why};
 use crate::rules::Rules;
 use crate::verdict::Reason;
-use crate::words::hex;
+use crate::words::{ClientRole, hex};
 
 impl Weigh for AdminAct {
     fn weigh(rules: &Rules, ask: &Ask<AdminAct>, facts: &AdminFacts) -> Weighed<()> {
@@ -106,14 +106,73 @@ impl Weigh for ReadLog {
         let what = ask.act().what.as_str();
         let mut entry = Entry::default();
         entry.name("what", what);
-        let part = if what == "history" || what.starts_with("history/") {
-            "history"
-        } else {
-            "entries"
+        let part = match what.split_once('/').map_or(what, |(part, _)| part) {
+            "history" => "history",
+            "worklist" => "worklist",
+            "notices" => "notices",
+            _ => "entries",
         };
-        let outcome = judge(rules, ask.caller(), &StaffAct::ReadLog(part), facts);
+        let mut outcome = judge(rules, ask.caller(), &StaffAct::ReadLog(part), facts);
+        if part == "history" {
+            // Why a token: it names one patient, and no request can name another.
+            outcome = match ask.caller().token().map(|token| &token.scope) {
+                Some(scope @ Scope::History(history)) => {
+                    entry.scope(scope);
+                    outcome.and_then(|granted| own(ask.caller(), history, facts).map(|()| granted))
+                }
+                _ => Err(no_token()),
+            };
+        }
         Weighed { outcome, entry }
     }
+}
+
+impl Weigh for Review {
+    fn weigh(rules: &Rules, ask: &Ask<Review>, facts: &AdminFacts) -> Weighed<()> {
+        let act = ask.act();
+        let mut entry = Entry::default();
+        entry.name("item", act.item);
+        entry.say("finding", act.finding.code());
+        entry.say("note", act.note.as_str());
+        let outcome = judge(rules, ask.caller(), &StaffAct::Review, facts);
+        Weighed { outcome, entry }
+    }
+}
+
+/// A token for one patient's access history.
+pub(crate) fn issue_history(
+    rules: &Rules,
+    caller: &Caller,
+    history: &HistoryScope,
+    facts: &AdminFacts,
+) -> Result<(Scope, Reason), Reason> {
+    let ((), reason) = judge(rules, caller, &StaffAct::ReadLog("history"), facts)?;
+    own(caller, history, facts)?;
+    Ok((Scope::History(history.clone()), reason))
+}
+
+/// Through the portal a patient sees his own history and nobody else's, from the age on at which that is certain.
+fn own(caller: &Caller, history: &HistoryScope, facts: &AdminFacts) -> Result<(), Reason> {
+    if caller.role() != ClientRole::Patient {
+        return Ok(());
+    }
+    if !history.own {
+        return Err(Reason::new(
+            "never-through-a-proxy",
+            "Nobody sees another's history through the portal: proxies are not served.",
+        ));
+    }
+    let born = history.born.ok_or_else(|| unknown("age", Why::NeverTold))?;
+    if born
+        .age_years(facts.now_ms)
+        .is_none_or(|age| age < OWN_AGE_YEARS)
+    {
+        return Err(Reason::new(
+            "never-under-age",
+            "Nobody under 16 is served through the portal.",
+        ));
+    }
+    Ok(())
 }
 
 fn judge(
@@ -140,14 +199,14 @@ mod tests {
         reason = "tests may panic"
     )]
 
-    use super::{AdminAct, Approve, ReadLog};
-    use crate::ask::Ask;
-    use crate::caller::Caller;
+    use super::{AdminAct, Approve, ReadLog, Review};
+    use crate::ask::{Ask, IssueToken};
+    use crate::caller::{Born, Caller, HistoryScope, Scope, Token};
     use crate::decide::decide;
-    use crate::facts::{AdminFacts, ApprovalFacts, Fact, Proposed, Why};
+    use crate::facts::{AdminFacts, ApprovalFacts, Fact, Proposed, TokenFacts, Why};
     use crate::rules::{GUARDS, INVARIANTS, Rules, SCHEMA};
-    use crate::words::{ClientId, ClientRole, PersonId};
-    use crate::world::{NOW_MS, PERMIT_ALL, World, rule};
+    use crate::words::{ClientId, ClientRole, Finding, PersonId};
+    use crate::world::{NOW_MS, PERMIT_ALL, World, is_permit, patient, rule};
 
     /// The acts that a text names between these two words.
     fn listed<'a>(text: &'a str, from: &str, to: &str) -> Vec<&'a str> {
@@ -321,6 +380,95 @@ mod tests {
         }
     }
 
+    fn history(role: ClientRole, own: bool, born: Option<&str>) -> String {
+        let mut world = World::in_order();
+        world.client_role = role;
+        let scope = Scope::History(HistoryScope {
+            patient: patient(),
+            own,
+            born: born.map(|text| Born::parse(text).unwrap()),
+        });
+        let facts = AdminFacts {
+            now_ms: NOW_MS,
+            suspended: Fact::Known(false),
+        };
+        let act = IssueToken {
+            scope: scope.clone(),
+            assertion: "digest".into(),
+        };
+        let ask = Ask::new(world.bare_caller(None), act);
+        let rules = Rules::built_in().unwrap();
+        let issued = rule(&decide(&rules, ask, &TokenFacts::Staff(facts.clone()))).to_owned();
+        let token = Token {
+            jti: "jti-1".into(),
+            issued_ms: NOW_MS,
+            expires_ms: NOW_MS + 1,
+            scope,
+        };
+        let what = "history".to_owned();
+        let ask = Ask::new(world.bare_caller(Some(token)), ReadLog { what });
+        assert_eq!(rule(&decide(&rules, ask, &facts)), issued, "read as issued");
+        issued
+    }
+
+    #[test]
+    fn a_patient_sees_the_own_history_and_no_proxy_or_child_sees_any() {
+        // NOW_MS is the fifteenth of January 2027.
+        let portal = ClientRole::Patient;
+        assert_eq!(history(portal, true, Some("1980-02-29")), "oversight");
+        assert_eq!(history(portal, true, Some("2011-01-15")), "oversight");
+        assert_eq!(history(portal, true, Some("2011-01-16")), "never-under-age");
+        assert_eq!(history(portal, true, Some("2030-01-01")), "never-under-age");
+        assert_eq!(history(portal, true, None), "unknown-age");
+        assert_eq!(
+            history(portal, false, Some("1980-02-29")),
+            "never-through-a-proxy"
+        );
+        assert_eq!(history(ClientRole::Auditor, false, None), "oversight");
+        for role in [
+            ClientRole::Hospital,
+            ClientRole::Admin,
+            ClientRole::Practice,
+        ] {
+            assert_eq!(
+                history(role, true, Some("1980-02-29")),
+                "never-the-log-to-others"
+            );
+        }
+    }
+
+    #[test]
+    fn the_worklist_is_the_officers_alone() {
+        let rules = Rules::built_in().unwrap();
+        let facts = AdminFacts {
+            now_ms: NOW_MS,
+            suspended: Fact::Known(false),
+        };
+        for role in ClientRole::ALL {
+            let mut world = World::in_order();
+            world.client_role = *role;
+            let caller = world.bare_caller(None);
+            let review = Review {
+                item: 7,
+                finding: Finding::Appropriate,
+                note: String::new(),
+            };
+            let closes = is_permit(&decide(&rules, Ask::new(caller.clone(), review), &facts));
+            assert_eq!(closes, *role == ClientRole::PrivacyOfficer, "{role}");
+            for (what, whose) in [
+                ("worklist/7", ClientRole::PrivacyOfficer),
+                ("notices", ClientRole::Patient),
+            ] {
+                let ask = Ask::new(caller.clone(), ReadLog { what: what.into() });
+                assert_eq!(
+                    is_permit(&decide(&rules, ask, &facts)),
+                    *role == whose,
+                    "{role}: {what}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn the_monitor_stops_what_a_lost_guard_lets_through() {
         let facts = AdminFacts {
@@ -331,12 +479,13 @@ mod tests {
         let rules = Rules::parse(PERMIT_ALL)
             .unwrap()
             .without("never-administered-by-others")
-            .without("never-the-log-to-others");
+            .without("never-the-log-to-others")
+            .without("never-the-worklist-to-others");
         let (act, object) = ("kek.rotate".into(), "A81001".into());
         let why = String::new();
         let ask = Ask::new(caller.clone(), AdminAct { act, object, why });
         assert_eq!(rule(&decide(&rules, ask, &facts)), "invariant-broken");
-        for what in ["entries", "history"] {
+        for what in ["entries", "worklist", "notices"] {
             let ask = Ask::new(caller.clone(), ReadLog { what: what.into() });
             assert_eq!(rule(&decide(&rules, ask, &facts)), "invariant-broken");
         }

@@ -195,6 +195,8 @@ pub struct Account {
     pub context: Value,
     /// Whether an emergency was declared.
     pub emergency: bool,
+    /// The practitioner's name as the directory had it, for the sealed body alone: no caller is shown it.
+    pub name: String,
     /// The list behind a digest that `object` commits to, for the sealed body alone.
     pub detail: Value,
 }

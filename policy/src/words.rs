@@ -219,6 +219,20 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What a privacy officer found when looking at an access.
+    Finding, "finding" {
+        /// There was a good reason for it.
+        Appropriate = "appropriate",
+        /// There was none; what follows happens elsewhere.
+        Inappropriate = "inappropriate",
+        /// The access was made under a rule or fact that was wrong.
+        Mistake = "mistake",
+        /// It was seen, and is not about an access.
+        Noted = "noted",
+    }
+}
+
 /// A purpose of use: HL7 `PurposeOfUse`, each code matched exactly, never by hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {

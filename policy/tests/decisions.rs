@@ -11,9 +11,10 @@
 
 mod world;
 
+use policy::ask::{EMERGENCIES_OF_ALL_MAX, EMERGENCIES_OF_ONE_MAX};
 use policy::{
-    Account, Category, Decision, Fact, Label, Outcome, Purpose, Role, Rules, Scope, Strength,
-    Verdict,
+    Account, Category, Decision, Emergencies, Fact, Label, Outcome, Purpose, Role, Rules, Scope,
+    Strength, Verdict, Why,
 };
 use world::{
     FAULTS, NOW_MS, PERMIT_ALL, World, agreement, faulty, is_permit, known, ods, record, rule,
@@ -25,6 +26,35 @@ fn account<A: policy::Act>(decision: Decision<A>) -> Account {
         Decision::Permit(grant) => grant.account(),
         Decision::Refuse(refusal) => refusal.account(),
     }
+}
+
+#[test]
+fn the_hourly_cap_refuses_the_next_emergency_and_no_other_care() {
+    let rules = Rules::built_in().unwrap();
+    for (of_one, of_all, permitted) in [
+        (EMERGENCIES_OF_ONE_MAX - 1, EMERGENCIES_OF_ALL_MAX - 1, true),
+        (EMERGENCIES_OF_ONE_MAX, EMERGENCIES_OF_ONE_MAX, false),
+        (0, EMERGENCIES_OF_ALL_MAX, false),
+    ] {
+        let declared = Fact::Known(Emergencies { of_one, of_all });
+        let mut world = World::in_emergency();
+        world.facts.emergencies = declared.clone();
+        assert_eq!(
+            is_permit(&world.issue(&rules)),
+            permitted,
+            "{of_one}, {of_all}"
+        );
+        assert!(is_permit(&world.read(&rules)), "what was issued is read");
+        world = World::in_order();
+        world.facts.emergencies = declared;
+        assert!(
+            is_permit(&world.issue(&rules)),
+            "with a relationship there is no cap"
+        );
+    }
+    let mut world = World::in_emergency();
+    world.facts.emergencies = Fact::Unknown(Why::Store);
+    assert_eq!(rule(&world.issue(&rules)), "unknown-emergencies");
 }
 
 #[test]
@@ -216,7 +246,15 @@ fn emergencies_see_the_summary_unless_they_name_more() {
     world.record().category = Category::Documents;
     assert_eq!(rule(&world.read(&rules)), "never-beyond-the-token");
     world.scope.categories = Some([Category::Documents].into());
+    assert_eq!(
+        rule(&world.read(&rules)),
+        "never-a-wide-emergency-on-few-words"
+    );
+    world.scope.reason = Some("unconscious, and the letter says what was given".into());
     assert!(is_permit(&world.read(&rules)));
+    // Blanks at the ends are no words.
+    world.scope.reason = Some(format!("{:>40}", "short"));
+    assert!(!is_permit(&world.read(&rules)));
 }
 
 #[test]
@@ -335,6 +373,12 @@ fn purposes() -> [Purpose; 7] {
     [a, b, c, d, e, f, Purpose::parse("FAMRQT").unwrap()]
 }
 
+/// Whether the emergency of this cell is declared with a reason long enough for more than the summary: where the
+/// relationship, which an emergency does not need, is not in order.
+fn is_wordy(case: Case) -> bool {
+    case.relationship != Evidence::Corroborated
+}
+
 fn build(case: Case) -> World {
     let mut world = World::in_order();
     let purpose = purposes()[case.purpose].clone();
@@ -349,7 +393,12 @@ fn build(case: Case) -> World {
         world.practitioner().trained_until_ms = Fact::Known(NOW_MS - 1);
     }
     if case.declared {
-        world.scope.reason = Some("unconscious".into());
+        let more = if is_wordy(case) {
+            ", and the letter says why"
+        } else {
+            ""
+        };
+        world.scope.reason = Some(format!("unconscious{more}"));
         world.scope.acknowledged = true;
     }
     match case.relationship {
@@ -405,7 +454,8 @@ fn expected(case: Case) -> bool {
             }
             1 | 2 => {
                 let overridden = case.objection == Objection::ToThisOverridable;
-                case.declared && clinician && (unopposed || overridden)
+                let within = Category::SUMMARY.contains(&case.category) || is_wordy(case);
+                case.declared && clinician && within && (unopposed || overridden)
             }
             _ => false,
         }

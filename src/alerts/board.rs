@@ -5,18 +5,21 @@
 //! ledger again when its turn comes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{AL, CLEAR, DELIVERED, Kind, NOTICE, OF, RAISE};
+use super::tally::{Declared, Tally};
+use super::{AL, CLEAR, DELIVERED, EM, Kind, NOTICE, OF, PTR, RAISE};
 use crate::ledger::{Event, Leaf};
 
 /// What waits for one target in memory; more is read from the ledger when its turn comes.
 const WAITING_MAX: usize = 10_000;
 /// Items that were closed and are still listed.
 const CLOSED_MAX: usize = 10_000;
+/// No emergency counts longer, milliseconds.
+const EMERGENCY_MS_MAX: u64 = 3_600_000;
 
 /// One entry that has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Heading {
     pub code: String,
     /// What it concerns.
     pub of: String,
+    /// What leads to the patient, for the vault alone.
+    pub pointer: Option<String>,
 }
 
 impl Heading {
@@ -45,6 +50,7 @@ impl Heading {
             event: text("ev")?,
             code: text(AL)?,
             of: text(OF).unwrap_or_default(),
+            pointer: text(PTR),
         })
     }
 
@@ -83,6 +89,19 @@ struct State {
     items: BTreeMap<u64, Item>,
     closed: VecDeque<u64>,
     routes: Vec<Route>,
+    tally: Tally,
+}
+
+/// An emergency that is being decided: it counts until this is dropped.
+pub struct Turn {
+    board: Arc<Board>,
+    turn: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.board.state().tally.end(self.turn);
+    }
 }
 
 /// What has to be told, as the ledger has it.
@@ -139,6 +158,13 @@ impl Board {
         if told {
             state.told(leaf);
         }
+        if let (true, Some(ts_ms)) = (leaf.mentions(EM), leaf.ts_ms()) {
+            let members = leaf.members().unwrap_or_default();
+            let text = |name: &str| members.get(name).and_then(Value::as_str);
+            if let (Some(code), Some(of)) = (text(EM), text(OF)) {
+                state.tally.mark(ts_ms, code, of, EMERGENCY_MS_MAX);
+            }
+        }
         if let Some(heading) = tells.then(|| Heading::of_leaf(leaf)).flatten() {
             state.tell(heading);
             self.news.notify_waiters();
@@ -169,6 +195,7 @@ impl Board {
             event: RAISE.to_owned(),
             code: kind.code().to_owned(),
             of: "gateway".to_owned(),
+            pointer: None,
         };
         let mut state = self.state();
         let key = (heading.code.clone(), heading.of.clone());
@@ -197,13 +224,34 @@ impl Board {
     #[must_use]
     pub fn items(&self, after: Option<u64>, all: bool, limit: usize) -> Vec<Item> {
         let state = self.state();
-        let from = after.map_or(0, |after| after.saturating_add(1));
-        let wanted = state.items.range(from..).map(|(_, item)| item);
-        wanted
-            .filter(|item| all || item.closed_by.is_none())
-            .take(limit)
-            .cloned()
-            .collect()
+        state.after(after, limit, |item| all || item.closed_by.is_none())
+    }
+
+    /// Items after this entry that are so, open or closed, oldest first.
+    #[must_use]
+    pub fn items_where(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+        wanted: impl Fn(&Item) -> bool,
+    ) -> Vec<Item> {
+        self.state().after(after, limit, wanted)
+    }
+
+    /// Counts an emergency that is being decided, and says what was declared before it. `codes` are those of this
+    /// person for this hour and the last.
+    #[must_use]
+    pub fn declare(
+        self: &Arc<Self>,
+        codes: [String; 2],
+        organisation: &str,
+        now_ms: u64,
+        window_ms: u64,
+    ) -> (Declared, Turn) {
+        let mut state = self.state();
+        let (declared, turn) = state.tally.begin(codes, organisation, now_ms, window_ms);
+        let board = Arc::clone(self);
+        (declared, Turn { board, turn })
     }
 
     /// One item.
@@ -330,6 +378,16 @@ pub(super) fn delivered(target: &str, upto: u64, count: u64) -> Event {
 }
 
 impl State {
+    fn after(&self, after: Option<u64>, limit: usize, wanted: impl Fn(&Item) -> bool) -> Vec<Item> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let items = self.items.range(from..).map(|(_, item)| item);
+        items
+            .filter(|item| wanted(item))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
     fn tell(&mut self, heading: Heading) {
         let key = (heading.code.clone(), heading.of.clone());
         match heading.event.as_str() {

@@ -8,11 +8,14 @@
 mod board;
 mod post;
 mod syslog;
+mod tally;
 mod target;
 mod webhook;
 
-pub use board::{Board, Heading, Item};
+pub use board::{Board, Heading, Item, Turn};
 pub use post::Post;
+pub use syslog::rfc3339;
+pub use tally::Declared;
 pub use target::{Target, TargetError};
 
 use crate::ledger::Event;
@@ -186,6 +189,10 @@ impl Kind {
 pub const AL: &str = "al";
 /// The member that says what it concerns.
 pub const OF: &str = "of";
+/// The member that leads to the patient, for the gateway alone.
+pub const PTR: &str = "ptr";
+/// The member that marks an emergency, by which the hour's emergencies of one person are counted.
+pub const EM: &str = "em";
 const RAISE: &str = "alarm.raise";
 const CLEAR: &str = "alarm.clear";
 const NOTICE: &str = "notice";

@@ -254,6 +254,7 @@ mod tests {
             event: "token.issue".to_owned(),
             code: code.to_owned(),
             of: of.to_owned(),
+            pointer: None,
         }
     }
 

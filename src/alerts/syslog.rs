@@ -82,7 +82,7 @@ pub(super) fn message(letter: &Letter) -> String {
     format!(
         "<{}>1 {} - sallyport {} {} [{ELEMENT} id=\"{}\" of=\"{}\" event=\"{}\" count=\"{}\" entries=\"{}\"] {}",
         u16::from(FACILITY) * 8 + severity,
-        time(letter.first_ms),
+        rfc3339(letter.first_ms),
         std::process::id(),
         letter.code,
         letter.id(),
@@ -94,8 +94,9 @@ pub(super) fn message(letter: &Letter) -> String {
     )
 }
 
-/// RFC 3339, UTC, milliseconds.
-fn time(ms: u64) -> String {
+/// A time as RFC 3339 writes it: UTC, milliseconds.
+#[must_use]
+pub fn rfc3339(ms: u64) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "-".to_owned(), |it| format!("{it:.3}"))
 }

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::connect::{Opened, Party, Reply};
 use crate::dev::{World, referral};
 use crate::fhir::fixtures::{Fixture, small_set};
-use crate::ledger::audit;
+use crate::ledger::{audit, check};
 
 fn now_s() -> u64 {
     Clock::system().now_s()
@@ -448,6 +448,7 @@ impl Stage<'_> {
             held,
             "not so",
         );
+        let index = evidence.as_ref().map(|evidence| evidence.index);
         let reason = evidence
             .and_then(|evidence| evidence.opened.get("context").cloned())
             .unwrap_or_default();
@@ -456,6 +457,38 @@ impl Stage<'_> {
             "the entry is marked as an emergency and keeps the reason",
             marked,
             &reason.to_string(),
+        );
+        self.seen(index).await
+    }
+
+    /// An emergency is seen: by the privacy officer, and by the patient.
+    async fn seen(&mut self, entry: Option<u64>) -> Result<(), DemoError> {
+        let names = |reply: &Reply, list: &str| {
+            let reply = reply.json();
+            let rows = reply.get(list).and_then(Value::as_array).cloned();
+            let mut rows = rows.unwrap_or_default().into_iter();
+            rows.find(|row| entry.is_some() && row.get("entry").and_then(Value::as_u64) == entry)
+        };
+        let officer = self.world.party("privacy-officer")?;
+        let reply = officer.http.send(Method::GET, "/reviews", &[], "").await?;
+        self.story.keep(&reply, self.world.vkey());
+        self.story.check(
+            "it is on the privacy officer's worklist, which names nobody",
+            names(&reply, "items").is_some() && !reply.text().contains("okafor"),
+            &reply.text(),
+        );
+        let portal = self.world.party("patient-portal")?;
+        let own = json!({ "type": "history", "patient": self.patient.nhs, "for": "self", "born": "1980-02-29" });
+        let token = portal.token(&own, now_s()).await?;
+        let reply = portal.read("/history", &token).await?;
+        self.story.keep(&reply, self.world.vkey());
+        let line = names(&reply, "history").unwrap_or_default();
+        let proof = line.get("receipt").unwrap_or(&Value::Null);
+        let proven = check(proof, self.world.vkey()).is_ok_and(|it| Some(it.index) == entry);
+        self.story.check(
+            "the patient sees it too, with a proof that it stands in this very log",
+            proven && line.get("emergency") == Some(&Value::Bool(true)),
+            &line.to_string(),
         );
         Ok(())
     }

@@ -554,6 +554,7 @@ impl Facts {
             objections_doubted: doubted,
             holders,
             relationships,
+            emergencies: Fact::Unknown(Why::NotAsked),
         })
     }
 
@@ -600,6 +601,20 @@ impl Facts {
                 Err(why) => Fact::Unknown(why),
             },
         })
+    }
+
+    /// This patient's relationships with this organisation, past and to come.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn relationships(
+        &self,
+        patient: &NhsNumber,
+        organisation: &Ods,
+    ) -> Result<Fact<Vec<Relationship>>, StoreError> {
+        let tag = self.seals.tag("patient", patient.as_str());
+        let at = fixed(organisation.as_str());
+        Ok(related(self.rows(Kind::Relationship, &[&tag, &at]).await?))
     }
 
     /// The practices at which this patient is registered now.

@@ -433,6 +433,7 @@ impl Register {
             return Fact::Unknown(Why::Store);
         };
         Fact::Known(PractitionerFacts {
+            name: row.name.clone(),
             organisation: organisation.clone(),
             role,
             suspended: row.suspended,

@@ -71,7 +71,7 @@ impl Gateway {
             loop {
                 look.tick().await;
                 let is_full = !self.ledger.health().has_room;
-                let looked = self.look(is_full && was_full).await;
+                let looked = self.look_around(is_full && was_full).await;
                 was_full = is_full;
                 if let Err(fault) = looked {
                     tracing::error!(%fault, "an alarm could not be recorded");
@@ -82,7 +82,7 @@ impl Gateway {
     }
 
     /// Why full only at the second look: between one segment and the next there is no room for a moment.
-    async fn look(&self, is_full: bool) -> Result<(), Fault> {
+    async fn look_around(&self, is_full: bool) -> Result<(), Fault> {
         let health = self.ledger.health();
         if health.is_stopped {
             // Why without an entry: there can be none, and it must not go untold for that.

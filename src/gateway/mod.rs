@@ -6,16 +6,20 @@
 //! under-report.
 //!
 //! Here: tokens and releases. What practices do stands in `practice`, what is done to keys in `key_acts`, to the gateway
-//! itself in `own`, to its directory in `directory`; what takes two people in `two`, what has to be told in `alarm`.
+//! itself in `own`, to its directory in `directory`; what takes two people in `two`, what has to be told in `alarm` and
+//! `emergency`, who looks at it in `oversight`.
 
 mod agreement;
 mod alarm;
 mod directory;
+mod emergency;
 mod feed;
 mod key_acts;
+mod oversight;
 mod own;
 mod practice;
 mod recipient;
+mod telling;
 mod two;
 
 pub use agreement::{Accepting, Named};
@@ -31,14 +35,17 @@ use policy::{
 };
 
 pub use directory::{Outcome, TrainingFile, Wish};
+pub use oversight::{Closing, Explanation, History, LINES_MAX, Listed, Looked, PatientNotice};
+pub use telling::Line;
 
 use crate::alerts::Post;
 use crate::clock::Clock;
 use crate::facts::{Facts, FactsError, Question, Unfit};
-use crate::ledger::{Extra, Ledger, Receipt, RecordError, Recorded};
+use crate::ledger::{Extra, Ledger, ReadError, Receipt, RecordError, Recorded};
 use crate::store::{Embedded, StoreError};
 use crate::token::{Assertion, Issued, Tokens};
 use crate::vault::{Address, FilingError, Release, RotationError, Vault, VaultError, Wanted};
+use emergency::{Declaring, Habits};
 
 pub use self::key_acts::KeyDone;
 
@@ -51,6 +58,16 @@ pub enum Answer<T> {
     Done(T, Receipt),
     /// It was refused and recorded.
     Refused(Receipt),
+}
+
+/// What an ask for a token came to.
+pub enum Issue {
+    /// It was permitted, recorded and issued.
+    Done(Issued, Receipt),
+    /// It was refused and recorded.
+    Refused(Receipt),
+    /// It was refused and recorded, because too many emergencies were declared; in so many seconds one may be again.
+    Capped(Receipt, u64),
 }
 
 /// What went wrong on our side. Never a refusal: refusals are answers.
@@ -80,6 +97,9 @@ pub enum Fault {
     /// An administrator's act does not fit the gateway as it stands. Theirs to mend, not ours.
     #[error("{0}")]
     Unfit(#[from] Unfit),
+    /// Old entries could not be read.
+    #[error("reading the ledger: {0}")]
+    Read(#[from] ReadError),
     /// Something that cannot be: refuse rather than guess.
     #[error("{0}")]
     Bug(&'static str),
@@ -94,6 +114,7 @@ pub struct Gateway {
     tokens: Tokens,
     store: Arc<Embedded>,
     post: Post,
+    habits: Habits,
     clock: Clock,
 }
 
@@ -115,6 +136,7 @@ impl Gateway {
             tokens,
             store,
             post,
+            habits: Habits::default(),
             clock,
         }
     }
@@ -128,14 +150,24 @@ impl Gateway {
         caller: Caller,
         scope: Scope,
         assertion: &Assertion,
-    ) -> Result<Answer<Issued>, Fault> {
+    ) -> Result<Issue, Fault> {
         let now_ms = self.clock.now_ms();
         let patient = patient_of(&scope).cloned();
+        let mut asking = None;
         let facts = match &scope {
             Scope::Records(asked) => {
                 let keepers = self.vault.keepers(&asked.patient).await?;
-                TokenFacts::Records(self.about(&caller, asked, &keepers, now_ms).await?)
+                let mut facts = self.about(&caller, asked, &keepers, now_ms).await?;
+                let organisation = self.asking(&caller, &asked.practitioner)?;
+                let emergency = asked.purpose.is_emergency();
+                let emergency = emergency.then(|| self.declare(asked, &organisation, now_ms));
+                if let Some(declaring) = &emergency {
+                    facts.emergencies = Fact::Known(declaring.emergencies());
+                }
+                asking = Some((asked.clone(), organisation, emergency));
+                TokenFacts::Records(facts)
             }
+            Scope::History(_) => TokenFacts::Staff(self.of_client(&caller, now_ms)),
             Scope::Deposit { practice, .. }
             | Scope::Consent { practice, .. }
             | Scope::Objections { practice }
@@ -165,7 +197,7 @@ impl Gateway {
             } => TokenFacts::Organisation(self.of_organisation(&caller, organisation, now_ms)),
         };
         let member = assertion.member();
-        let extra = Extra {
+        let mut extra = Extra {
             members: vec![("aj", member.clone().into())],
         };
         let ask = Ask::new(
@@ -176,17 +208,33 @@ impl Gateway {
             },
         );
         match policy::decide(&self.rules, ask, &facts) {
-            Decision::Refuse(refusal) => Ok(Answer::Refused(
-                self.refuse(refusal, patient.as_ref(), extra).await?,
-            )),
+            Decision::Refuse(refusal) => {
+                let wait_s = asking.as_ref().and_then(|asking| capped(asking, now_ms));
+                if let (Some((asked, organisation, _)), Some(_)) = (&asking, wait_s) {
+                    extra.members.extend(self.tells_cap(asked, organisation));
+                }
+                let receipt = self.refuse(refusal, patient.as_ref(), extra).await?;
+                Ok(match wait_s {
+                    Some(wait_s) => Issue::Capped(receipt, wait_s),
+                    None => Issue::Refused(receipt),
+                })
+            }
             Decision::Permit(grant) => {
+                if let Some((asked, organisation, emergency)) = &asking {
+                    let account = grant.account();
+                    let evidence = account.context.get("evidence");
+                    let evidence = evidence.and_then(|it| it.as_str()).unwrap_or_default();
+                    let about = (asked, evidence);
+                    let told = self.tells_grant(about, organisation, emergency.as_ref(), now_ms);
+                    extra.members.extend(told);
+                }
                 let recorded = self.record(grant, patient.as_ref(), extra).await?;
                 let (grant, receipt) = recorded.into_parts();
                 let (client, certificate) = (grant.caller().client(), grant.caller().certificate());
                 let issued =
                     self.tokens
                         .issue(grant.granted(), client.as_str(), certificate, now_ms / 1000);
-                Ok(Answer::Done(issued, receipt))
+                Ok(Issue::Done(issued, receipt))
             }
         }
     }
@@ -263,6 +311,7 @@ impl Gateway {
             objections_doubted: None,
             holders: Vec::new(),
             relationships: Fact::Unknown(Why::NotAsked),
+            emergencies: Fact::Unknown(Why::NotAsked),
         };
         match policy::decide(&self.rules, Ask::new(caller, read), &facts) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(
@@ -407,11 +456,18 @@ impl Gateway {
     }
 }
 
+/// Seconds until this one may declare an emergency again, where the cap is reached.
+fn capped(asking: &(policy::RecordScope, Ods, Option<Declaring>), now_ms: u64) -> Option<u64> {
+    let (_, _, emergency) = asking;
+    emergency.as_ref()?.wait_s(now_ms)
+}
+
 fn patient_of(scope: &Scope) -> Option<&NhsNumber> {
     match scope {
         Scope::Records(scope) => Some(&scope.patient),
         Scope::Consent { patient, .. } | Scope::Relationship { patient, .. } => Some(patient),
         Scope::Deposit { patient, .. } => patient.as_ref(),
+        Scope::History(history) => Some(&history.patient),
         Scope::Objections { .. } | Scope::Agreement { .. } => None,
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum Problem {
     NotAuthenticated(&'static str),
     /// Refused by decision, and recorded.
     Refused(Receipt),
+    /// Refused by decision and recorded, because too many emergencies were declared; in so many seconds one may be.
+    Capped(Receipt, u64),
     /// Over the client's budget.
     Spent,
     /// Try again later: nothing was released.
@@ -77,6 +79,15 @@ impl Problem {
                 return with_header(response, WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"");
             }
             Self::Malformed { status, code, text } => (status, code, text),
+            Self::Capped(receipt, wait_s) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let response = text_response(status, FHIR, &outcome("throttled", CAPPED));
+                return with_header(
+                    with_receipt(response, &receipt, Open::ActorOnly),
+                    RETRY_AFTER,
+                    &wait_s.to_string(),
+                );
+            }
             Self::Spent => (StatusCode::TOO_MANY_REQUESTS, "throttled", SPENT.to_owned()),
             Self::Unavailable(text) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -117,6 +128,17 @@ impl Problem {
                 (StatusCode::UNAUTHORIZED, "invalid_client", text.to_owned())
             }
             Self::Malformed { status, code, text } => (status, code, text),
+            Self::Capped(receipt, wait_s) => {
+                let body =
+                    json!({ "error": "temporarily_unavailable", "error_description": CAPPED });
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let response = text_response(status, JSON, &body.to_string());
+                return with_header(
+                    with_receipt(response, &receipt, Open::ActorOnly),
+                    RETRY_AFTER,
+                    &wait_s.to_string(),
+                );
+            }
             Self::Spent => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "temporarily_unavailable",
@@ -157,6 +179,8 @@ fn oauth_code(code: &'static str) -> &'static str {
 }
 
 const SPENT: &str = "this client asked more often than its budget allows; ask again in a second";
+const CAPPED: &str =
+    "more emergencies were declared within the hour than may be; the privacy officer has been told";
 const INTERNAL: &str = "something of ours is broken; nothing was released";
 
 // INVARIANT: no wildcard: a new fault has to be thought about.
@@ -218,6 +242,7 @@ impl From<Fault> for Problem {
             | Fault::Filing(FilingError::Vault(_))
             | Fault::Facts(FactsError::Owner(_))
             | Fault::Rotation(RotationError::Vault(_) | RotationError::Keyring(_))
+            | Fault::Read(_)
             | Fault::Bug(_) => {
                 tracing::error!(%fault, "fault");
                 Self::Internal

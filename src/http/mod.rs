@@ -12,6 +12,7 @@ pub mod limits;
 mod log;
 mod oauth;
 mod operations;
+mod oversight;
 mod serve;
 
 use std::pin::Pin;
@@ -83,6 +84,11 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/feed/objections/settings"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
+    ("GET", "/history"),
+    ("GET", "/notices"),
+    ("GET", "/reviews"),
+    ("GET", "/reviews/{entry}"),
+    ("POST", "/reviews/{entry}"),
     ("GET", "/admin/keys"),
     ("GET", "/admin/keys/{key}"),
     ("POST", "/admin/keys/{key}/rotate"),
@@ -141,6 +147,13 @@ pub fn router(app: Shared) -> Router {
         .route("/feed/objections/settings", put(feed::settle))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
+        .route("/history", get(oversight::history))
+        .route("/notices", get(oversight::notices))
+        .route("/reviews", get(oversight::worklist))
+        .route(
+            "/reviews/{entry}",
+            get(oversight::item).post(oversight::close),
+        )
         .route("/admin/keys", get(key_acts::all))
         .route("/admin/keys/{key}", get(key_acts::one))
         .route("/admin/keys/{key}/rotate", post(key_acts::rotate))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{Problem, issued, json_response, with_receipt};
 use super::{Client, Shared, body, limits, record_disbelief};
 use crate::caller::{self, NotAuthenticated};
-use crate::gateway::Answer;
+use crate::gateway::Issue;
 use crate::ledger::Open;
 use crate::token::{TOKEN_SECONDS, scope_of};
 
@@ -107,8 +107,9 @@ async fn issue(
     })?;
     use_up(app, client, &assertion, now_ms).await?;
     match app.gateway.issue(caller, scope, &assertion).await? {
-        Answer::Done(token, receipt) => Ok(issued(&token, &receipt)),
-        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Issue::Done(token, receipt) => Ok(issued(&token, &receipt)),
+        Issue::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Issue::Capped(receipt, wait_s) => Err(Problem::Capped(receipt, wait_s)),
     }
 }
 
@@ -238,7 +239,7 @@ fn described(issuer: &str) -> Value {
         "token_endpoint_auth_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA"],
         "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
         "revocation_endpoint_auth_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA"],
-        "authorization_details_types_supported": ["patient_record", "deposit", "consent", "objections", "agreement", "relationship"],
+        "authorization_details_types_supported": ["patient_record", "deposit", "consent", "objections", "agreement", "relationship", "history"],
         "tls_client_certificate_bound_access_tokens": true,
         "mtls_endpoint_aliases": { "token_endpoint": token, "revocation_endpoint": revoke },
         "access_token_lifetime_seconds": TOKEN_SECONDS,

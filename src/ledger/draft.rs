@@ -32,15 +32,38 @@ impl Openings {
         Self(GROUPS.into_iter().zip(values).map(group).collect())
     }
 
-    /// The text of the leaf's `c`, and of the plain body: `{actor, context, detail?, object, s, subject}`.
-    /// `detail` is the list of names that the object commits to by its digest.
-    fn committed(&self, secret: &Hash, detail: &Value) -> Result<(String, String), RecordError> {
+    /// What a plain body holds, as [`Openings::committed`] wrote it.
+    pub(super) fn of_body(plain: &[u8]) -> Option<Self> {
+        let mut body: serde_json::Map<String, Value> = serde_json::from_slice(plain).ok()?;
+        let secret = URL_SAFE_NO_PAD.decode(body.get("s")?.as_str()?).ok()?;
+        let mut group = |name| body.remove(name);
+        let values = [
+            group("actor")?,
+            group("context")?,
+            group("object")?,
+            group("subject")?,
+        ];
+        Some(Self::new(&secret.try_into().ok()?, values))
+    }
+
+    /// The text of the leaf's `c`, and of the plain body: `{actor, context, detail?, name?, object, s, subject}`.
+    /// `detail` is the list of names that the object commits to by its digest; `name` is whose act it was, in words.
+    fn committed(
+        &self,
+        secret: &Hash,
+        detail: &Value,
+        whose: &str,
+    ) -> Result<(String, String), RecordError> {
         let (mut commitments, mut plain) =
             (String::with_capacity(256), String::with_capacity(1024));
         for (name, salt, value) in &self.0 {
             if *name == "object" && detail.as_array().is_some_and(|names| !names.is_empty()) {
                 plain.push_str(",\"detail\":");
                 write(detail, &mut plain)?;
+            }
+            if *name == "object" && !whose.is_empty() {
+                plain.push_str(",\"name\":");
+                write_string(whose, &mut plain);
             }
             // INVARIANT: the groups come in RFC 8785 order, and `s` falls before the last of them, `subject`.
             if *name == "subject" {
@@ -123,10 +146,11 @@ impl Draft {
             object,
             subject,
             detail,
+            name,
             ..
         } = account;
         let openings = Openings::new(secret, [actor, context, object, subject]);
-        let (commitments, plain) = openings.committed(secret, &detail)?;
+        let (commitments, plain) = openings.committed(secret, &detail, &name)?;
         let body = seal.seal_body(nonce, plain.as_bytes());
         if body.len() > BODY_BYTES_MAX {
             return Err(RecordError::TooLarge);

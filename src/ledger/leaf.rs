@@ -4,6 +4,7 @@
 
 use super::canonical::{canonical, exact};
 use super::tree::{Hash, leaf_hash};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -164,6 +165,18 @@ impl<'a> Leaf<'a> {
         let (_, rest) = self.text.rsplit_once("\"ts\":")?;
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         rest.get(..digits)?.parse().ok()
+    }
+
+    /// Nonce and tag, by which a holder of the subject's key finds it; `None` where it is about nobody.
+    #[must_use]
+    pub fn nonce_and_tag(&self) -> Option<([u8; 16], [u8; 16])> {
+        // Why not parsed: whoever looks for one patient's entries looks at all, and a string's quotes are escaped.
+        let member = |name: &str| {
+            let (_, rest) = self.text.split_once(name)?;
+            let (text, _) = rest.split_once('"')?;
+            URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+        };
+        Some((member(",\"n\":\"")?, member(",\"tag\":\"")?))
     }
 
     /// What is wrong with its form, if anything: the rules above, and that it stands where it says.

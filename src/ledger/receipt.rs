@@ -33,6 +33,8 @@ pub enum Open {
     All,
     /// Only what the caller said of himself: for whoever was refused.
     ActorOnly,
+    /// All but who it was: for the patient, to whom an employee's name is not told.
+    WithoutActor,
 }
 
 impl Receipt {
@@ -52,6 +54,13 @@ impl Receipt {
             proof,
             openings,
         }
+    }
+
+    /// The same receipt, opening what its entry's plain body holds; `None` if that is not the body of an entry.
+    #[must_use]
+    pub fn with_body(self, plain: &[u8]) -> Option<Self> {
+        let openings = Some(Arc::new(Openings::of_body(plain)?));
+        Some(Self { openings, ..self })
     }
 
     /// Its place in the ledger.
@@ -84,6 +93,7 @@ impl Receipt {
         let wanted = |name: &str| match open {
             Open::All => true,
             Open::ActorOnly => name == "actor",
+            Open::WithoutActor => name != "actor",
         };
         let none = || Value::Object(Map::new());
         let openings = self.openings.as_ref();

@@ -131,6 +131,7 @@ pub(super) fn account(n: u64, outcome: Outcome) -> Account {
         object: json!({ "records": [format!("Observation/{n}")] }),
         context: json!({ "purpose": "TREAT", "n": n }),
         emergency: false,
+        name: String::new(),
         detail: json!([]),
     }
 }

@@ -4,6 +4,7 @@
 //! makes is a ticket that holds the data keys of the granted records, addressed to one hospital. The vault
 //! never decides; it acts only on what the ledger has recorded.
 
+mod disclose;
 mod file;
 mod life;
 mod release;
@@ -15,8 +16,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed, SharedKeyring};
-use policy::words::{NhsNumber, Ods};
+use policy::words::{NhsNumber, Ods, PractitionerId};
 
+pub use disclose::{Opener, Pointed};
 pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
 pub use keys::{ChangeError, KeyState};
 pub use life::{KeyName, KeyReport, NotAKey, VersionReport};
@@ -290,6 +292,21 @@ impl Vault {
             sure(read(&self.ring).mac(&Family::Index))
                 .tag16(&[b"patient", patient.as_str().as_bytes()]),
         )
+    }
+
+    /// A code of this person within this hour: the same for the same, and nothing to whoever lacks the index key.
+    #[must_use]
+    pub fn person_code(&self, organisation: &Ods, person: &PractitionerId, hour: u64) -> String {
+        use base64::Engine as _;
+        let (organisation, person) = (organisation.as_str().as_bytes(), person.as_str().as_bytes());
+        let parts = [
+            b"emergency".as_slice(),
+            organisation,
+            person,
+            &hour.to_be_bytes(),
+        ];
+        let tag = sure(read(&self.ring).mac(&Family::Index)).tag16(&parts);
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(tag)
     }
 
     /// The public keys that verify tokens, tickets and deposit signatures, as JWKs.

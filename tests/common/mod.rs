@@ -267,6 +267,39 @@ pub fn acceptance_of(organisation: &str) -> Value {
     json!({ "type": "agreement", "organisation": organisation })
 }
 
+/// What the portal asks for a grown-up patient's own history.
+pub fn history_of(nhs: &str) -> Value {
+    json!({ "type": "history", "patient": nhs, "for": "self", "born": "1980-02-29" })
+}
+
+/// What a clinician of the first hospital asks who breaks the glass.
+pub fn break_glass(nhs: &str, reason: &str) -> Value {
+    with(
+        treat(nhs),
+        &[
+            ("relationship", Value::Null),
+            ("purpose", json!("BTG")),
+            ("acknowledged", json!(true)),
+            ("reason", json!(reason)),
+        ],
+    )
+}
+
+/// A request by certificate alone.
+pub async fn certified(party: &Party, method: Method, path: &str, body: Value) -> Reply {
+    let headers = [("content-type", "application/json")];
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    party
+        .http
+        .send(method, path, &headers, body)
+        .await
+        .expect("an answer")
+}
+
 pub async fn token(party: &Party, details: &Value) -> String {
     party.token(details, now_s()).await.expect("a token")
 }

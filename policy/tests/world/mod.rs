@@ -12,11 +12,11 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    Agreement, Approval, Ask, Caller, Category, ClientId, ClientRole, Decision, DepositFacts, Fact,
-    Holder, IssueToken, Label, NhsNumber, Ods, PatientFacts, PatientStanding, PractitionerFacts,
-    PractitionerId, Purpose, Read, RecordFacts, RecordId, RecordScope, RelationClaim, RelationKind,
-    Relationship, Role, Rules, Scope, Selection, Standing, Strength, Token, TokenFacts, Why,
-    decide,
+    Agreement, Approval, Ask, Caller, Category, ClientId, ClientRole, Decision, DepositFacts,
+    Emergencies, Fact, Holder, IssueToken, Label, NhsNumber, Ods, PatientFacts, PatientStanding,
+    PractitionerFacts, PractitionerId, Purpose, Read, RecordFacts, RecordId, RecordScope,
+    RelationClaim, RelationKind, Relationship, Role, Rules, Scope, Selection, Standing, Strength,
+    Token, TokenFacts, Why, decide,
 };
 
 pub const NOW_MS: u64 = 1_800_000_000_000;
@@ -70,6 +70,7 @@ impl World {
                 now_ms: NOW_MS,
                 organisation: Fact::Known(Standing { suspended: false }),
                 practitioner: Fact::Known(PractitionerFacts {
+                    name: "Dr A".into(),
                     organisation: ods("RJ1"),
                     role: Role::Doctor,
                     suspended: false,
@@ -87,6 +88,10 @@ impl World {
                     records: vec![record(1, Category::Medications, &[])],
                 }],
                 relationships: Fact::Known(vec![relationship()]),
+                emergencies: Fact::Known(Emergencies {
+                    of_one: 0,
+                    of_all: 0,
+                }),
             },
         }
     }
@@ -447,6 +452,14 @@ pub const FAULTS: &[Fault] = &[
         "relationship only asserted",
         |w| w.relationship().strength = Strength::Asserted,
         "never-without-relationship",
+    ),
+    (
+        "e: more than the summary on few words",
+        |w| {
+            w.scope.categories = Some(Category::ALL.iter().copied().collect());
+            w.record().category = Category::Documents;
+        },
+        "never-a-wide-emergency-on-few-words",
     ),
     (
         "e: no reason",
