@@ -172,7 +172,11 @@ impl Difference {
             .map(|id| id.to_string())
             .collect();
         by.sort();
-        let could = if permits { "may now" } else { story::NO_LONGER };
+        let could = if permits {
+            story::NOW
+        } else {
+            story::NO_LONGER
+        };
         let mut story = story::tell(&Example::new(model), could, None, &by);
         if by.is_empty() {
             story.sentence.push_str(": no local rule permits it");

@@ -56,6 +56,13 @@ const WISHES: &[(&str, &str)] = &[
         "principal.role == ClientRole::\"hospital\" && !principal.suspended",
     ),
     (
+        "Proposal",
+        "principal.role == ClientRole::\"admin\" && !principal.suspended && context.deed == Deed::\"kek.destroy\"",
+    ),
+    ("Record", "context.client.role == ClientRole::\"hospital\""),
+    ("Record", "!principal.suspended"),
+    ("Record", "!context.client.suspended"),
+    (
         "LogPart",
         "principal.role == ClientRole::\"hospital\" && !principal.suspended",
     ),

@@ -14,6 +14,11 @@ pub struct Story {
     pub facts: Vec<(String, String)>,
 }
 
+const SECONDARY: [&str; 3] = ["HRESCH", "PUBHLTH", "HOPERAT"];
+
+/// What is said of an act that is permitted now.
+pub(super) const NOW: &str = "may now";
+
 /// What is said of an act that is refused now.
 pub(super) const NO_LONGER: &str = "may no longer";
 
@@ -28,7 +33,8 @@ const CLINICIANS: [&str; 5] = [
 /// Tells an example: `could` is "could" or "may now"; `against` the words of the invariant that it breaks, if any.
 pub(super) fn tell(example: &Example, could: &str, against: Option<&str>, by: &[String]) -> Story {
     let mut sentence = format!("{} {could} {}", subject(example), object(example));
-    let is_allowed = could != NO_LONGER;
+    // A rule that errs is told by its case alone; an act that is refused now has nothing to excuse.
+    let is_allowed = against.is_some() || could == NOW;
     match (wrongs(example).as_slice(), against) {
         ([], Some(against)) => sentence.push_str(&format!(" against the invariant \"{against}\"")),
         (wrongs @ [_, ..], _) if is_allowed => {
@@ -57,6 +63,7 @@ fn listed(parts: &[String]) -> String {
 
 fn hospital(example: &Example) -> String {
     let is_hospital = example.code("context.client.role") == "hospital"
+        && !SECONDARY.contains(&example.code("context.token.purpose"))
         && example.holds("context.client.organisations", "principal.organisation");
     let word = if is_hospital {
         "hospital"
@@ -112,7 +119,10 @@ fn object(example: &Example) -> String {
                 example.code("resource.category"),
                 patient(example),
                 practice(example),
-                example.code("context.token.purpose"),
+                match example.code("context.token.purpose") {
+                    "" => "a purpose without a name here",
+                    purpose => purpose,
+                },
             )
         }
         ("PracticeFile", action) => format!(
@@ -127,6 +137,11 @@ fn object(example: &Example) -> String {
             practice(example)
         ),
         ("Deed", _) => format!("do `{}` to the gateway", example.code("resource")),
+        ("Proposal", _) => format!(
+            "approve `{}`, which was proposed as `{}`",
+            example.code("context.deed"),
+            example.code("resource.deed")
+        ),
         ("LogPart", _) => format!("read the access log ({})", example.code("resource")),
         (kind, action) => format!("{action} {}", example.who("resource", &kind.to_lowercase())),
     }
@@ -144,6 +159,7 @@ fn wrongs(example: &Example) -> Vec<String> {
         .concat(),
         "PracticeFile" => wrong_practice(example),
         "Deed" => wrong_client(example, &["admin"]),
+        "Proposal" => wrong_approval(example),
         "LogPart" => match example.code("resource") {
             "history" => wrong_client(example, &["auditor", "privacy-officer", "patient-portal"]),
             _ => wrong_client(example, &["auditor", "privacy-officer"]),
@@ -186,6 +202,14 @@ fn wrong_people(example: &Example) -> Vec<String> {
             format!(
                 "the system that asks does not act for {}",
                 hospital(example)
+            ),
+        ),
+        (
+            !SECONDARY.contains(&example.code("context.token.purpose"))
+                && example.code("context.client.role") != "hospital",
+            format!(
+                "the system that asks is registered as {} and not as a hospital's",
+                example.code("context.client.role")
             ),
         ),
     ])
@@ -306,8 +330,85 @@ fn wrong_reason(example: &Example) -> Vec<String> {
         ]),
         "TREAT" => wrong_relationship(example),
         "unserved" => vec!["no such purpose is served".to_owned()],
+        purpose if SECONDARY.contains(&purpose) => wrong_secondary(example),
         _ => Vec::new(),
     }
+}
+
+fn wrong_secondary(example: &Example) -> Vec<String> {
+    let (purpose, practice) = (example.code("context.token.purpose"), practice(example));
+    let role = example.code("principal.role");
+    let mut wrong = those([
+        (
+            role != "researcher",
+            format!("{} is no researcher", example.who("principal", role)),
+        ),
+        (
+            example.code("context.client.role") != "research",
+            "the system that asks is not a research organisation's".to_owned(),
+        ),
+    ]);
+    if !example.has("context.approval") {
+        wrong.push(format!("{practice} approved no use for {purpose}"));
+        return wrong;
+    }
+    wrong.extend(those([
+        (
+            !example.same("context.approval.practice", "resource.practice"),
+            format!("the approval is another practice's and not {practice}'s"),
+        ),
+        (
+            !example.same("context.approval.organisation", "principal.organisation"),
+            format!("the approval is not for {}", hospital(example)),
+        ),
+        (
+            !example.holds("context.approval.purposes", "context.token.purpose"),
+            format!("the approval does not name {purpose}"),
+        ),
+        (
+            !example.holds("context.approval.categories", "resource.category"),
+            format!(
+                "the approval does not name {}",
+                example.code("resource.category")
+            ),
+        ),
+        (
+            is_early(example, "context.approval.from"),
+            "the approval has not begun".to_owned(),
+        ),
+        (
+            is_over(example, "context.approval.until"),
+            "the approval is over".to_owned(),
+        ),
+    ]));
+    wrong
+}
+
+fn wrong_approval(example: &Example) -> Vec<String> {
+    let mut wrong = wrong_client(example, &["admin"]);
+    wrong.extend(those([
+        (
+            example.same("context.person", "resource.person"),
+            "the same person proposed it".to_owned(),
+        ),
+        (
+            !example.same("context.deed", "resource.deed"),
+            "another act was proposed".to_owned(),
+        ),
+        (
+            !example.same("context.digest", "resource.digest"),
+            "another content was proposed".to_owned(),
+        ),
+        (
+            is_over(example, "resource.expires"),
+            "the proposal's time is over".to_owned(),
+        ),
+        (
+            example.is("resource.proposerSuspended"),
+            "whoever proposed it has been stopped".to_owned(),
+        ),
+    ]));
+    wrong
 }
 
 fn wrong_relationship(example: &Example) -> Vec<String> {
