@@ -16,12 +16,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::facts::{Anchor, Change, Facts, OPERATOR, Statement};
 use crate::fhir::sensitive_codes::{ListError, SensitiveCodes};
-use crate::gateway::Gateway;
+use crate::gateway::{Folders, Gateway};
 use crate::ledger::{Event, Ledger, Options, Place};
 use crate::rulebook;
 use crate::store::{BlobStore, Embedded, Limits, Recovery, Store};
 use crate::token::{ASSERTION_SECONDS, Tokens};
-use crate::vault::{FAMILIES, Strongroom, Vault};
+use crate::vault::{FAMILIES, Strongroom, Tombstone, Vault};
+
+mod restore;
+pub use restore::{Restored, restore};
 
 /// Why there is no gateway. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,18 @@ pub enum AssemblyError {
     /// The keyring cannot be changed.
     #[error("the keyring: {0}")]
     Change(#[from] keys::ChangeError),
+    /// What the ledger says was erased could not be.
+    #[error("an erasure that the ledger holds could not be finished: {0}")]
+    Erase(#[from] crate::gateway::Fault),
+    /// A backup that cannot be put back.
+    #[error("the backup: {0}")]
+    Backup(#[from] crate::backup::BackupError),
+    /// The backup of another gateway.
+    #[error("the backup is of {0}, not of the gateway that this config names")]
+    OtherGateway(String),
+    /// A checkpoint given with `--since`, or found in the log that was published, is not this log's.
+    #[error("a checkpoint that says what is missing cannot be used: {0}")]
+    Since(crate::ledger::note::NoteError),
     /// The ledger could not be made.
     #[error("the ledger: {0}")]
     Init(#[from] crate::ledger::InitError),
@@ -176,6 +191,9 @@ struct Replay {
     revoked: Vec<(String, u64)>,
     store_seq: u64,
     keyring_epoch: u64,
+    erased: Vec<Tombstone>,
+    /// Put back from a backup, and not acknowledged since.
+    is_held: bool,
 }
 
 /// Opens a gateway that exists. Re-verifies the whole ledger, and holds the facts against it.
@@ -258,13 +276,27 @@ pub async fn open(
     for event in begun {
         ledger.note(event.from_reserve()).await?;
     }
-    Ok(Gateway::new(
+    let gateway = Gateway::new(
         (rules, facts, ledger),
         (vault, tokens),
         embedded,
         post,
         clock,
-    ))
+    );
+    let folders = Folders {
+        keyring: config.keyring(),
+        store: config.store(),
+        root: config.root.file.clone(),
+        backups: config.backups.clone(),
+    };
+    gateway.settle_in(folders, replay.is_held);
+    if replay.is_held {
+        tracing::warn!(
+            "put back from a backup: nobody is served until two administrators acknowledge it"
+        );
+    }
+    gateway.bury(&replay.erased).await?;
+    Ok(gateway)
 }
 
 /// The list of codes that make a record sensitive, where the config names one.
@@ -341,6 +373,17 @@ pub fn rebuild(
     Ok(Embedded::rebuild(&config.store(), room.macs())?)
 }
 
+/// The erasure that a leaf says was decided.
+fn tombstone(leaf: &crate::ledger::Leaf<'_>) -> Option<Tombstone> {
+    let members = leaf.members()?;
+    Some(Tombstone {
+        practice: policy::words::Ods::try_from(members.get("owner")?.as_str()?).ok()?,
+        code: Tombstone::code_of(members.get("er")?.as_str()?)?,
+        upto: u32::try_from(members.get("upto")?.as_u64()?).ok()?,
+        at_ms: members.get("at")?.as_u64()?,
+    })
+}
+
 impl Replay {
     fn read(&mut self, leaf: &crate::ledger::Leaf<'_>, recent_ms: u64) {
         if leaf.mentions("facts") {
@@ -349,6 +392,20 @@ impl Replay {
                 .and_then(|members| Anchor::from_member(members.get("facts")?).ok());
             if let Some((owner, anchor)) = anchor {
                 self.anchors.insert(owner, anchor);
+            }
+        }
+        if leaf.mentions("er") {
+            self.erased.extend(tombstone(leaf));
+        }
+        if leaf.mentions("known") || leaf.mentions("taken") || leaf.mentions("size") {
+            let event = leaf.members();
+            let event = event
+                .as_ref()
+                .and_then(|members| members.get("ev")?.as_str());
+            match event {
+                Some("gateway.restored") => self.is_held = true,
+                Some("backup.acknowledged") => self.is_held = false,
+                _ => {}
             }
         }
         if leaf.mentions("kr") {

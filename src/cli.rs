@@ -286,6 +286,60 @@ pub fn serve(config: &Path) -> ExitCode {
     }
 }
 
+/// `sallyport restore`
+#[must_use]
+pub fn restore(from: &Path, config: &Path, since: &[PathBuf], json: bool) -> ExitCode {
+    log();
+    let restored = (|| {
+        let config = Config::load(config).map_err(|error| error.to_string())?;
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let since = since.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let passphrase = passphrase(&config, false)?;
+        let work = assembly::restore(&config, from, &since, &passphrase, Clock::system());
+        run(work)
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())
+    })();
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(error) => return complain(&error),
+    };
+    let size = restored.manifest.size;
+    let lost = restored.known.map(|known| known.saturating_sub(size));
+    if json {
+        let value = serde_json::json!({
+            "entries": size, "taken_ms": restored.manifest.taken_ms, "known": restored.known, "missing": lost,
+            "log_aside": restored.aside, "held": true,
+        });
+        say(&value.to_string());
+        return ExitCode::SUCCESS;
+    }
+    say(&format!(
+        "put back: {size} entries, every file as it was copied, the whole opened and verified"
+    ));
+    match (lost, restored.known) {
+        (Some(0), _) => say("nothing is known to have come after the backup"),
+        (Some(lost), Some(known)) => say(&format!(
+            "MISSING: {lost} entries, {size} to {known}, were signed after the backup; ask those who hold receipts"
+        )),
+        _ => say(
+            "no later checkpoint was given, so what came after the backup is not known: ask your auditors",
+        ),
+    }
+    if let Some(aside) = &restored.aside {
+        say(&format!(
+            "the log published before is kept as evidence in {}",
+            aside.display()
+        ));
+    }
+    say(
+        "it serves nobody until two administrators acknowledge this: propose and approve `backup.restore`",
+    );
+    ExitCode::SUCCESS
+}
+
 /// `sallyport store rebuild`
 #[must_use]
 pub fn store_rebuild(config: &Path) -> ExitCode {
@@ -379,6 +433,16 @@ fn tell(report: &audit::Report) {
         "{}\n  {} entries, root {root}",
         report.origin, report.size
     ));
+    if let Some((_, later)) = report
+        .keys
+        .split_first()
+        .filter(|(_, later)| !later.is_empty())
+    {
+        say(
+            "  the key you hold handed over, each time by an entry that it signed; the log's key is now",
+        );
+        say(&format!("    {}", later.last().map_or("", String::as_str)));
+    }
     for finding in &report.findings {
         let range = &finding.entries;
         let file = finding

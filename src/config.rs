@@ -29,6 +29,9 @@ pub struct Config {
     pub tls: Tls,
     /// The root key.
     pub root: Root,
+    /// Where `POST /admin/backup` puts backups; none are taken without. Whoever reads it has what whoever reads `data`
+    /// has: everything, still sealed.
+    pub backups: Option<PathBuf>,
     /// A file of local rules instead of the built-in ones. Whoever changes it can refuse care or widen it as
     /// far as agreements, relationships and objections allow; no local rule can break an invariant.
     pub rules: Option<PathBuf>,
@@ -143,6 +146,7 @@ impl Config {
             &mut config.rules,
             &mut config.policy,
             &mut config.sensitive_codes,
+            &mut config.backups,
         ];
         for file in named.into_iter().flatten().chain(cas) {
             *file = base.join(&file);

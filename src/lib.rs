@@ -32,6 +32,7 @@
 //!    fhir                           bytes in, meaning out: patient, card, labels, search
 //! 0  clock   config   disk          time and disk are handed in
 //!    rulebook                       a policy set in a folder, and the proof beside it
+//!    backup                         copies of what is kept, each file checked
 //! ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 //!    keys (crate)                   the only code that sees secret bytes
 //!    policy (crate)                 pure: schema, guards, rules, invariants; Ask and facts in, a verdict out
@@ -89,6 +90,7 @@
 
 pub mod alerts;
 pub mod assembly;
+pub mod backup;
 pub mod bench;
 pub mod caller;
 pub mod cli;

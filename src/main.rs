@@ -70,6 +70,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Put a gateway back from a backup, with nothing in its place: checked, opened once, and held until two
+    /// administrators acknowledge it (`POST /admin/acts` with `backup.restore`).
+    Restore {
+        /// The backup's folder.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// The gateway's config; its `data` must not be there.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A checkpoint that somebody kept: says what came after the backup. May be given more than once.
+        #[arg(long, value_name = "FILE")]
+        since: Vec<PathBuf>,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Look after the store, with the gateway stopped.
     Store {
         #[command(subcommand)]
@@ -201,6 +217,12 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Serve { config } => cli::serve(&config),
+        Command::Restore {
+            from,
+            config,
+            since,
+            json,
+        } => cli::restore(&from, &config, &since, json),
         Command::Store {
             command: Store::Rebuild { config },
         } => cli::store_rebuild(&config),

@@ -218,6 +218,8 @@ const TABLE: &[Row] = &[
     row("GET", "/reviews/{entry}", "/reviews/0", Wants::Officer),
     row("POST", "/reviews/{entry}", "/reviews/0", Wants::Officer),
     row("GET", "/admin/keys", "/admin/keys", Wants::Admin),
+    row("GET", "/admin/erasures", "/admin/erasures", Wants::Admin),
+    row("POST", "/admin/backup", "/admin/backup", Wants::Admin),
     row(
         "GET",
         "/admin/keys/{key}",

@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("config", "", ""),
     ("disk", "", ""),
     ("rulebook", "policy", ""),
+    ("backup", "", ""),
     ("fhir", "policy", ""),
     ("store", "", "disk"),
     ("facts", "policy", "store"),
@@ -37,7 +38,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "gateway",
         "policy",
-        "alerts clock facts ledger store token vault",
+        "backup alerts clock facts ledger store token vault",
     ),
     (
         "http",
@@ -47,7 +48,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "assembly",
         "keys policy",
-        "alerts clock config disk facts fhir gateway ledger rulebook store token vault",
+        "alerts backup clock config disk facts fhir gateway ledger rulebook store token vault",
     ),
     ("connect", "keys", "ledger"),
     (
@@ -73,7 +74,7 @@ const OWNED: &[(&str, &str)] = &[
     ("aws_lc_rs", "keys/"),
     (
         "zeroize",
-        "keys/ src/cli.rs src/cli/ src/assembly.rs src/dev/mod.rs benches/lib.rs",
+        "keys/ src/cli.rs src/cli/ src/assembly src/dev/mod.rs benches/lib.rs",
     ),
 ];
 

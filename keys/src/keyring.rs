@@ -263,6 +263,17 @@ impl Keyring {
         }
     }
 
+    /// The public halves of every key that signs, signed or will sign checkpoints.
+    pub fn note_publics(&self) -> impl Iterator<Item = [u8; 32]> {
+        let all = self.families.0.get(&Family::LedgerSigning);
+        let all = all.into_iter().flat_map(|versions| versions.values());
+        all.filter_map(|held| match &held.material {
+            Material::Noting(signer) => Some(signer.public()),
+            Material::NotePublic(public) => Some(*public),
+            _ => None,
+        })
+    }
+
     /// The family's active authentication key; who shares it drops it when it is retired.
     ///
     /// # Errors

@@ -416,7 +416,7 @@ async fn appends(
         threads: 1,
         ..audit::Check::default()
     };
-    let report = audit::verify(&audit::Folder(place.log), ledger.vkey(), &check);
+    let report = audit::verify(&audit::Folder(place.log), &ledger.vkey(), &check);
     let per_second = report.size as f64 / began.elapsed().as_secs_f64();
     let figures = json!({ "entries": report.size, "per_second": per_second.round(), "holds": report.holds() });
     said("entries verified/s, raw re-hash, one core", &figures);

@@ -110,7 +110,7 @@ impl World {
                 .load(cast::statements(dir, more, clock.now_ms())?)
                 .await?;
         }
-        let vkey = gateway.ledger().vkey().clone();
+        let vkey = gateway.ledger().vkey();
         let app: Shared = Arc::new(App {
             gateway,
             budgets: Budgets::default(),
@@ -300,6 +300,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
             file: "root.key".into(),
             passphrase_file: Some("passphrase".into()),
         },
+        backups: Some("backups".into()),
         rules: None,
         policy: None,
         sensitive_codes: None,

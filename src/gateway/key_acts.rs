@@ -65,6 +65,9 @@ impl Gateway {
             Turn::Granted(recorded) => {
                 let now_ms = self.clock.now_ms();
                 let done = self.vault.announce(*recorded, name, now_ms).await;
+                if done.is_ok() && signs_the_log(name) {
+                    self.ledger.hand_over().await?;
+                }
                 self.came_of(name, "key.announced", done).await
             }
         }
@@ -78,6 +81,11 @@ impl Gateway {
         match self.on_key(caller, "activate", name.as_str(), name).await? {
             Turn::Refused(receipt) => Ok(Answer::Refused(receipt)),
             Turn::Granted(recorded) => {
+                if signs_the_log(name) {
+                    // Why again: a crash may have come between the announced key and its entry.
+                    self.ledger.hand_over().await?;
+                    self.ledger.publish_now().await;
+                }
                 let done = self.vault.activate(*recorded, name).await;
                 self.came_of(name, "key.activated", done).await
             }
@@ -244,7 +252,12 @@ impl Gateway {
         Ok(Answer::Done(KeyDone::Version(version), receipt))
     }
 
-    async fn say(&self, name: &KeyName, event: &'static str, version: u32) -> Result<(), Fault> {
+    pub(super) async fn say(
+        &self,
+        name: &KeyName,
+        event: &'static str,
+        version: u32,
+    ) -> Result<(), Fault> {
         let event = Event::new(event)
             .with("key", name.as_str())
             .with("version", u64::from(version))
@@ -252,4 +265,9 @@ impl Gateway {
         self.ledger.note(event).await?;
         Ok(())
     }
+}
+
+/// Whether this key hands over by an entry of the log, which the key before signs.
+fn signs_the_log(name: &KeyName) -> bool {
+    matches!(name, KeyName::Own("ledger-signing", _))
 }

@@ -6,11 +6,13 @@
 //! under-report.
 //!
 //! Here: tokens and releases. What practices do stands in `practice`, what is done to keys in `key_acts`, to the gateway
-//! itself in `own`, to its directory in `directory`; what takes two people in `two`, what has to be told in `alarm` and
-//! `emergency`, who looks at it in `oversight`.
+//! itself in `own`, to its directory in `directory`; what takes two people in `two`, what cannot be taken back in
+//! `destruction`, backups in `backup_act`; what has to be told in `alarm` and `emergency`, who looks at it in `oversight`.
 
 mod agreement;
 mod alarm;
+mod backup_act;
+mod destruction;
 mod directory;
 mod emergency;
 mod feed;
@@ -26,7 +28,8 @@ pub use agreement::{Accepting, Named};
 pub use feed::FeedReport;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use policy::words::{NhsNumber, Ods};
 use policy::{
@@ -47,6 +50,7 @@ use crate::token::{Assertion, Issued, Tokens};
 use crate::vault::{Address, FilingError, Release, RotationError, Vault, VaultError, Wanted};
 use emergency::{Declaring, Habits};
 
+pub use self::backup_act::Folders;
 pub use self::key_acts::KeyDone;
 
 /// Bytes of envelopes in one answer, unless one record alone is larger; the rest is on the next page.
@@ -100,6 +104,9 @@ pub enum Fault {
     /// Old entries could not be read.
     #[error("reading the ledger: {0}")]
     Read(#[from] ReadError),
+    /// A backup was not taken.
+    #[error("the backup: {0}")]
+    Backup(#[from] crate::backup::BackupError),
     /// Something that cannot be: refuse rather than guess.
     #[error("{0}")]
     Bug(&'static str),
@@ -116,6 +123,8 @@ pub struct Gateway {
     post: Post,
     habits: Habits,
     clock: Clock,
+    folders: OnceLock<Folders>,
+    is_held: AtomicBool,
 }
 
 impl Gateway {
@@ -138,6 +147,8 @@ impl Gateway {
             post,
             habits: Habits::default(),
             clock,
+            folders: OnceLock::new(),
+            is_held: AtomicBool::new(false),
         }
     }
 

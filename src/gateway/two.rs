@@ -8,7 +8,7 @@ use policy::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, Fault, Gateway, Wish};
+use super::{Answer, Fault, Gateway, Wish, destruction};
 use crate::alerts::Kind;
 use crate::facts::{
     Change, Deed, OPERATOR, PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, Register, Statement, Unfit,
@@ -186,6 +186,9 @@ impl Gateway {
                 register.fits(proposal, now_ms)
             }
             act if Register::knows(act) => register.fits(proposal, now_ms),
+            act if destruction::knows(act) => self.could_destroy(proposal),
+            "backup.restore" if self.is_held() => Ok(()),
+            "backup.restore" => Err(unfit("act", "this gateway serves; nothing was put back")),
             _ => Err(unfit("act", "is not offered by this gateway")),
         }
     }
@@ -198,6 +201,9 @@ impl Gateway {
         proposal: &Proposal,
         now_ms: u64,
     ) -> Result<Vec<Change>, Unfit> {
+        if destruction::knows(&proposal.act) {
+            return self.could_destroy(proposal).map(|()| Vec::new());
+        }
         if !Register::knows(&proposal.act) {
             return Ok(Vec::new());
         }
@@ -215,7 +221,6 @@ impl Gateway {
         approved: Recorded<Grant<Approve>>,
         proposal: &Proposal,
     ) -> Result<Value, Fault> {
-        let (_grant, _receipt) = approved.into_parts();
         match proposal.act.as_str() {
             "recipient.register" => {
                 self.tell(Kind::RecipientRegistered.notice(&proposal.object))
@@ -227,6 +232,8 @@ impl Gateway {
                     .await?;
                 Ok(json!({}))
             }
+            act if destruction::knows(act) => self.destroy(approved, proposal).await,
+            "backup.restore" => self.acknowledge(approved).await,
             _ => Err(Fault::Bug("an approval of what nobody does")),
         }
     }

@@ -243,6 +243,7 @@ impl From<Fault> for Problem {
             | Fault::Facts(FactsError::Owner(_))
             | Fault::Rotation(RotationError::Vault(_) | RotationError::Keyring(_))
             | Fault::Read(_)
+            | Fault::Backup(_)
             | Fault::Bug(_) => {
                 tracing::error!(%fault, "fault");
                 Self::Internal

@@ -68,6 +68,7 @@ async fn listed(app: &Shared, client: &Client, name: Option<KeyName>) -> Result<
     let body = match &name {
         None => json!({
             "keys": reports, "rotations": rotations, "keyring_epoch": vault.keyring_epoch(),
+            "log_vkey": app.gateway.ledger().vkey().to_string(),
         }),
         Some(name) => {
             let report = reports.into_iter().next().ok_or_else(|| {
@@ -166,6 +167,44 @@ pub(super) async fn retire(
         let done = tokio::spawn(async move { task.gateway.retire(caller, &own, version).await });
         let answer = done.await.map_err(|_| Problem::Internal)??;
         done_as(StatusCode::OK, &name, answer)
+    };
+    response.await.unwrap_or_else(Problem::oauth)
+}
+
+/// `POST /admin/backup`: a copy of one moment, taken while serving and read back.
+pub(super) async fn backup(State(app): State<Shared>, client: Client) -> Response {
+    let response = async {
+        let (task, caller) = (Arc::clone(&app), client.certified());
+        // Why spawned: an admin who hangs up must not leave half a backup.
+        let done = tokio::spawn(async move { task.gateway.back_up(caller).await });
+        match done.await.map_err(|_| Problem::Internal)?? {
+            Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+            Answer::Done(taken, receipt) if taken.is_null() => {
+                let why = "no backups: name a folder for them (`backups`) in the gateway's config";
+                let body = json!({ "error": "conflict", "error_description": why });
+                let response = json_response(StatusCode::CONFLICT, &body);
+                Ok(with_receipt(response, &receipt, Open::All))
+            }
+            Answer::Done(taken, receipt) => {
+                let response = json_response(StatusCode::OK, &taken);
+                Ok(with_receipt(response, &receipt, Open::All))
+            }
+        }
+    };
+    response.await.unwrap_or_else(Problem::oauth)
+}
+
+/// `GET /admin/erasures`: what was erased, and what each erasure still waits for.
+pub(super) async fn erasures(State(app): State<Shared>, client: Client) -> Response {
+    let response = async {
+        match app.gateway.erasures(client.certified()).await? {
+            Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+            Answer::Done(erasures, receipt) => {
+                let body = json!({ "erasures": erasures });
+                let response = json_response(StatusCode::OK, &body);
+                Ok(with_receipt(response, &receipt, Open::All))
+            }
+        }
     };
     response.await.unwrap_or_else(Problem::oauth)
 }

@@ -95,6 +95,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/keys/{key}/announce"),
     ("POST", "/admin/keys/{key}/activate"),
     ("POST", "/admin/keys/{key}/retire"),
+    ("GET", "/admin/erasures"),
+    ("POST", "/admin/backup"),
     ("POST", "/admin/acts"),
     ("GET", "/admin/status"),
     ("GET", "/admin/directory"),
@@ -160,6 +162,8 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/keys/{key}/announce", post(key_acts::announce))
         .route("/admin/keys/{key}/activate", post(key_acts::activate))
         .route("/admin/keys/{key}/retire", post(key_acts::retire))
+        .route("/admin/erasures", get(key_acts::erasures))
+        .route("/admin/backup", post(key_acts::backup))
         .route("/admin/acts", post(admin::act))
         .route("/admin/status", get(admin::status))
         .route("/admin/directory", get(admin::directory))
@@ -280,12 +284,21 @@ impl FromRequestParts<Shared> for Client {
             .budgets
             .take(registered.id.as_str(), app.gateway.clock().now_ms());
         let turn = turn.map_err(|_| say(Problem::Spent))?;
+        if app.gateway.is_held() && !answers_held(parts.uri.path()) {
+            let text = "this gateway was put back from a backup; two administrators must acknowledge that first";
+            return Err(say(Problem::Unavailable(text)));
+        }
         Ok(Self {
             registered,
             peer,
             _turn: turn,
         })
     }
+}
+
+/// What is answered while nobody has acknowledged that a backup was put back: whoever can do it, and who checks the log.
+fn answers_held(path: &str) -> bool {
+    path.starts_with("/admin/") || path.starts_with("/log/")
 }
 
 impl Client {

@@ -8,11 +8,11 @@ pub use super::report::{Finding, Report, What};
 use super::bundle::{Bundle, between, fetch, read_bundle};
 use super::journal;
 use super::leaf::Leaf;
-use super::note::{Checkpoint, Vkey};
+use super::note::{Checkpoint, NoteError, Vkey};
 use super::reader::{Reader, Step};
-use super::tile::{Kind, Tile};
+use super::tile::{Entries, Kind, Tile};
 use super::tree::{Keep, TILE_WIDTH, Tree};
-use super::{ReadError, publish};
+use super::{ReadError, handover, publish};
 use crate::disk::RealDisk;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -80,9 +80,10 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         last_ts_ms: None,
         findings: Vec::new(),
         more: 0,
+        keys: Vec::new(),
     };
-    let head = match head(source, key) {
-        Ok(head) => head,
+    let (head, keys) = match head(source, key) {
+        Ok(found) => found,
         Err(meaning) => {
             let file = Some(publish::CHECKPOINT.to_owned());
             report.add(What::Checkpoint, 0..0, file, &meaning);
@@ -102,16 +103,54 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         head,
         report,
     };
-    audit.take_known(key);
+    audit.report.keys = keys.iter().map(ToString::to_string).collect();
+    audit.take_known(&keys);
     audit.walk();
     audit.conclude()
 }
 
-fn head(source: &dyn Source, key: &Vkey) -> Result<Checkpoint, String> {
+/// The signed head, and the keys by which it was reached: the given one, and each that the one before handed over to.
+fn head(source: &dyn Source, key: &Vkey) -> Result<(Checkpoint, Vec<Vkey>), String> {
     let note = source.fetch(publish::CHECKPOINT)?;
     let note = note.ok_or("the log has no checkpoint: nothing in it is signed")?;
     let note = String::from_utf8(note).map_err(|_| "the checkpoint is not text")?;
-    Checkpoint::open(&note, key).map_err(|error| format!("the checkpoint: {error}"))
+    let wrong = |error| format!("the checkpoint: {error}");
+    match Checkpoint::open(&note, key) {
+        Ok(head) => Ok((head, vec![key.clone()])),
+        Err(NoteError::Unsigned) => {
+            // Why before anything is verified: an entry leads on only if the key before signed it, wherever it stands.
+            let size = Checkpoint::unverified(&note).map_or(0, |head| head.size);
+            let keys = chain(source, key, size)?;
+            let head = keys.last().map_or(Err(NoteError::Unsigned), |last| {
+                Checkpoint::open(&note, last)
+            });
+            Ok((head.map_err(wrong)?, keys))
+        }
+        Err(error) => Err(wrong(error)),
+    }
+}
+
+/// The keys that `key` leads to, from hand-over to hand-over, in the entries of the log.
+fn chain(source: &dyn Source, key: &Vkey, size: u64) -> Result<Vec<Vkey>, String> {
+    let mut keys = vec![key.clone()];
+    for index in 0..size.div_ceil(TILE_WIDTH) {
+        let left = size - index * TILE_WIDTH;
+        let mut tile = Tile::full(Kind::Entries, index);
+        if let Ok(width) = u16::try_from(left)
+            && u64::from(width) < TILE_WIDTH
+        {
+            tile.width = width;
+        }
+        let Some(bytes) = fetch(source, tile)? else {
+            return Err(format!("{tile}: this file is missing"));
+        };
+        for (leaf, at) in Entries(&bytes).zip(index * TILE_WIDTH..) {
+            let leaf = leaf.ok().and_then(|leaf| std::str::from_utf8(leaf).ok());
+            let last = keys.last().unwrap_or(key);
+            keys.extend(leaf.and_then(|leaf| handover::follow(&Leaf::new(at, leaf), last)));
+        }
+    }
+    Ok(keys)
 }
 
 struct Audit<'a> {
@@ -132,9 +171,9 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    fn take_known(&mut self, key: &Vkey) {
+    fn take_known(&mut self, keys: &[Vkey]) {
         for note in self.check.known {
-            match Checkpoint::open(note, key) {
+            match Checkpoint::open_any(note, keys) {
                 Ok(known) if known.size > self.head.size => {
                     let gone = self.head.size..known.size;
                     let meaning =

@@ -249,6 +249,11 @@ impl Appender {
         })
     }
 
+    /// Where what was appended ends: segment and offset.
+    pub(super) fn end(&self) -> (u32, u64) {
+        (self.at.segment, self.at.offset)
+    }
+
     /// Bytes that still fit into this segment.
     pub(super) fn room(&self) -> u64 {
         self.capacity.saturating_sub(self.at.offset)

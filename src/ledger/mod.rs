@@ -11,6 +11,7 @@ mod canonical;
 mod draft;
 mod fault;
 mod folder;
+mod handover;
 mod journal;
 pub mod leaf;
 pub mod note;
@@ -183,6 +184,16 @@ pub struct Health {
     pub has_room: bool,
 }
 
+/// A moment of the journal.
+pub struct Frozen {
+    /// Its segment files; of the last one only so many bytes.
+    pub journal: Vec<(PathBuf, Option<u64>)>,
+    /// Entries in it.
+    pub size: u64,
+    /// The signed checkpoint over them.
+    pub checkpoint: Arc<str>,
+}
+
 /// A handle on the open ledger; clones share it.
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
@@ -194,7 +205,9 @@ struct Inner {
     spare: Arc<Spare>,
     folder: Folder,
     place: Place,
+    /// The key it was opened with.
     key: Vkey,
+    signer: Arc<dyn SignsNotes>,
     options: Options,
     threads: Mutex<Option<Threads>>,
 }
@@ -284,13 +297,17 @@ impl Ledger {
             }
             Err(error) => return Err(error.into()),
         };
-        let expected = expected(place, &key, &options)?;
+        let keys = vkeys(origin, &*signer);
+        let expected = expected(place, &keys, &options)?;
         let recovered = recover::recover(&disk, &place.journal, expected, replay)?;
         let pen = Pen {
             key: key.clone(),
-            signer,
+            signer: signer.clone(),
         };
-        let head = pen.head(&recovered.tree)?;
+        let head = pen.head(
+            &recovered.tree,
+            (recovered.end.segment, recovered.end.offset),
+        )?;
         let shared = Arc::new(Shared::new(head));
         let (tree, at) = recovered.settled;
         let reader = Reader::resume(disk.clone(), &place.journal, at)?;
@@ -341,6 +358,7 @@ impl Ledger {
             folder: Folder::new(disk, &place.log),
             place: place.clone(),
             key,
+            signer,
             options,
             threads: Mutex::new(Some(threads)),
         })))
@@ -378,8 +396,42 @@ impl Ledger {
 
     /// The public key that auditors are given.
     #[must_use]
-    pub fn vkey(&self) -> &Vkey {
-        &self.0.key
+    pub fn vkey(&self) -> Vkey {
+        let key = &self.0.key;
+        // Why not the one it was opened with: a key may hand over while the gateway serves.
+        Vkey::new(key.name(), self.0.signer.public()).unwrap_or_else(|NotAVkey| key.clone())
+    }
+
+    /// Records that the key which signs hands over to the one that is announced; both sign the entry. `None` where
+    /// none is announced.
+    ///
+    /// # Errors
+    /// [`RecordError`]: it is not recorded.
+    pub async fn hand_over(&self) -> Result<Option<Receipt>, RecordError> {
+        match handover::entry(self.0.key.name(), &*self.0.signer) {
+            Some(event) => self.note(event).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The public keys of this log, those before and after the present one too.
+    #[must_use]
+    pub fn vkeys(&self) -> Vec<Vkey> {
+        vkeys(self.0.key.name(), &*self.0.signer)
+    }
+
+    /// The journal as it stands now: what is durable and signed, and no byte more.
+    #[must_use]
+    pub fn frozen(&self) -> Frozen {
+        let head = self.0.shared.head();
+        let (last, offset) = head.end;
+        let file = |number| self.0.place.journal.join(journal::segment_name(number));
+        let whole = (1..last).map(|number| (file(number), None));
+        Frozen {
+            journal: whole.chain([(file(last), Some(offset))]).collect(),
+            size: head.size,
+            checkpoint: head.note,
+        }
     }
 
     /// How the ledger is.
@@ -518,12 +570,12 @@ fn spawn(
 /// Every checkpoint that the journal must explain.
 fn expected<'a>(
     place: &Place,
-    key: &'a Vkey,
+    keys: &'a [Vkey],
     options: &Options,
 ) -> Result<Expected<'a>, OpenError> {
     let open = |which, note: &[u8]| {
         let note = std::str::from_utf8(note).map_err(|_| NoteError::Form);
-        let checkpoint = note.and_then(|note| Checkpoint::open(note, key));
+        let checkpoint = note.and_then(|note| Checkpoint::open_any(note, keys));
         checkpoint.map_err(|error| OpenError::Checkpoint(which, error))
     };
     let disk = &*options.disk;
@@ -541,10 +593,18 @@ fn expected<'a>(
     }
     known.retain(|checkpoint| checkpoint.size > 0);
     Ok(Expected {
-        key,
+        keys,
         known,
         settled,
     })
+}
+
+/// The log's key, and those before and after it.
+fn vkeys(origin: &str, signer: &dyn SignsNotes) -> Vec<Vkey> {
+    let publics = signer.publics().into_iter();
+    publics
+        .filter_map(|public| Vkey::new(origin, public).ok())
+        .collect()
 }
 
 /// Writes the first entry and its checkpoint, and only then gives the first segment its name.

@@ -15,6 +15,15 @@ pub trait SignsNotes: Send + Sync {
     fn sign(&self, message: &[u8]) -> [u8; 64];
     /// The public key.
     fn public(&self) -> [u8; 32];
+    /// Every key that signs now with its signature over the message, the log's own first: two while one hands over to
+    /// the next (C2SP signed-note, a line each).
+    fn sign_all(&self, message: &[u8]) -> Vec<([u8; 32], [u8; 64])> {
+        vec![(self.public(), self.sign(message))]
+    }
+    /// Every key that ever signed or will, the log's own first: what was signed before a hand-over is still ours.
+    fn publics(&self) -> Vec<[u8; 32]> {
+        vec![self.public()]
+    }
 }
 
 /// Type byte of an Ed25519 signature (C2SP signed-note).
@@ -65,7 +74,7 @@ impl Vkey {
         [a, b, c, d]
     }
 
-    fn verifies(&self, text: &str, signature: &[u8]) -> bool {
+    pub(super) fn verifies(&self, text: &str, signature: &[u8]) -> bool {
         keys::verify_ed25519(&self.public, text.as_bytes(), signature)
     }
 }
@@ -142,12 +151,29 @@ impl Checkpoint {
     #[must_use]
     pub fn sign(&self, key: &Vkey, signer: &dyn SignsNotes) -> String {
         let mut note = self.text();
-        let mut signature = key.id().to_vec();
-        signature.extend_from_slice(&signer.sign(note.as_bytes()));
-        let signature = STANDARD.encode(signature);
-        // Why ignored: writing to a `String` cannot fail.
-        let _ = writeln!(note, "\n\u{2014} {} {signature}", key.name);
+        let signatures = signer.sign_all(note.as_bytes());
+        note.push('\n');
+        for (public, signature) in signatures {
+            let name = key.name.clone();
+            let mut line = Vkey { name, public }.id().to_vec();
+            line.extend_from_slice(&signature);
+            let line = STANDARD.encode(line);
+            // Why ignored: writing to a `String` cannot fail.
+            let _ = writeln!(note, "\u{2014} {} {line}", key.name);
+        }
         note
+    }
+
+    /// [`Checkpoint::open`] with whichever of these keys has signed it; the error is that of the first.
+    pub(crate) fn open_any(note: &str, keys: &[Vkey]) -> Result<Self, NoteError> {
+        let mut opened = keys.iter().map(|key| Self::open(note, key));
+        let first = opened.next().unwrap_or(Err(NoteError::Unsigned));
+        let rest = opened.find(Result::is_ok);
+        if first.is_ok() {
+            first
+        } else {
+            rest.unwrap_or(first)
+        }
     }
 
     /// Opens a signed note by `key` over a checkpoint of the log of the same name. Signatures by others are ignored.

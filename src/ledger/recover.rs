@@ -25,7 +25,8 @@ pub(super) struct Recovered {
 
 /// What must be so of a journal.
 pub(super) struct Expected<'a> {
-    pub(super) key: &'a Vkey,
+    /// The log's key, and those before and after it.
+    pub(super) keys: &'a [Vkey],
     /// Checkpoints known from elsewhere.
     pub(super) known: Vec<Checkpoint>,
     /// Entries whose tiles and bundles are durably published.
@@ -39,7 +40,9 @@ pub(super) fn recover(
     expected: Expected<'_>,
     replay: &mut dyn FnMut(&Leaf<'_>),
 ) -> Result<Recovered, OpenError> {
-    let reader = Reader::start(disk.clone(), dir, expected.key.name())?;
+    let key = expected.keys.first();
+    let key = key.ok_or(OpenError::Damaged { index: 0 })?;
+    let reader = Reader::start(disk.clone(), dir, key.name())?;
     let reader = reader.ok_or(OpenError::Damaged { index: 0 })?;
     let start = reader.position();
     let settled = expected.settled & !(TILE_WIDTH - 1);
@@ -57,7 +60,7 @@ pub(super) fn recover(
         .sort_unstable_by_key(|checkpoint| checkpoint.size);
     walk.known.reverse();
     while walk.step(replay)? {}
-    walk.finish(&**disk, dir, expected.key)
+    walk.finish(&**disk, dir, key.name(), expected.keys)
 }
 
 struct Walk {
@@ -111,15 +114,21 @@ impl Walk {
         Ok(())
     }
 
-    fn finish(self, disk: &dyn Disk, dir: &Path, key: &Vkey) -> Result<Recovered, OpenError> {
+    fn finish(
+        self,
+        disk: &dyn Disk,
+        dir: &Path,
+        origin: &str,
+        keys: &[Vkey],
+    ) -> Result<Recovered, OpenError> {
         let (end, size) = (self.reader.position(), self.tree.size());
         if let Some(note) = &self.last_note {
             // Why only the last: each covers all before it, and Ed25519 costs more than hashing 50 leaves.
-            Checkpoint::open(note, key).map_err(OpenError::in_journal)?;
+            Checkpoint::open_any(note, keys).map_err(OpenError::in_journal)?;
         }
         let rest = self.reader.rest()?;
         let next = journal::segment_name(end.segment + 1);
-        if disk.exists(&dir.join(next))? || promises_more(&rest, key.name(), size) {
+        if disk.exists(&dir.join(next))? || promises_more(&rest, origin, size) {
             return Err(self.damaged());
         }
         // Why after damage: a journal broken in its middle is shorter too, and the break is what to look at.

@@ -84,6 +84,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Findings beyond those listed.
     pub more: u64,
+    /// The keys that lead to the checkpoint: the given one, and each that the one before handed over to.
+    pub keys: Vec<String>,
 }
 
 impl Report {
@@ -114,6 +116,7 @@ impl Report {
             "holds": self.holds(),
             "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
             "more": self.more,
+            "keys": self.keys,
         })
     }
 

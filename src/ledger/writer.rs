@@ -49,6 +49,8 @@ pub(super) struct Head {
     pub(super) size: u64,
     pub(super) root: Hash,
     pub(super) note: Arc<str>,
+    /// Where the journal ends that it signs: segment and offset.
+    pub(super) end: (u32, u64),
 }
 
 /// What all parts of a running ledger look at.
@@ -103,12 +105,17 @@ pub(super) struct Pen {
 
 impl Pen {
     /// Signs the head of a tree.
-    pub(super) fn head(&self, tree: &Tree) -> Result<Head, Forgotten> {
+    pub(super) fn head(&self, tree: &Tree, end: (u32, u64)) -> Result<Head, Forgotten> {
         let (size, root) = (tree.size(), tree.root()?);
         let origin = self.key.name().to_owned();
         let checkpoint = Checkpoint { origin, size, root };
         let note = checkpoint.sign(&self.key, &*self.signer).into();
-        Ok(Head { size, root, note })
+        Ok(Head {
+            size,
+            root,
+            note,
+            end,
+        })
     }
 }
 
@@ -252,7 +259,7 @@ impl Writer {
             self.tree.push(hash)?;
             hashes.push(hash);
         }
-        let head = self.pen.head(&self.tree)?;
+        let head = self.pen.head(&self.tree, self.journal.end())?;
         self.shared.set_head(head.clone());
         for ((index, leaf_hash), waiting) in (first..).zip(hashes).zip(batch.waiting) {
             // Why before the answer: whoever has the answer may ask what the watch knows.

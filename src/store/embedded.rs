@@ -211,6 +211,17 @@ impl Embedded {
         Seq(self.shared.applied_seq())
     }
 
+    /// The segment files as long as they are now: all that was acknowledged before the call stands in so many bytes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn frozen(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        self.shared.segments.lengths().map_err(|error| {
+            tracing::error!(%error, "the store's segments cannot be measured");
+            StoreError::Retryable
+        })
+    }
+
     /// Whether the store has stopped writing until it is opened again.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

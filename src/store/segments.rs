@@ -86,6 +86,16 @@ impl Segments {
         Ok(numbers)
     }
 
+    /// Each file there is, and how long it is now.
+    pub(super) fn lengths(&self) -> io::Result<Vec<(PathBuf, u64)>> {
+        let measured = |number| {
+            let path = self.path(number);
+            let length = self.disk.open(&path)?.len()?;
+            Ok((path, length))
+        };
+        self.numbers()?.into_iter().map(measured).collect()
+    }
+
     /// Makes a segment with its header, durable by content and by name.
     pub(super) fn create(
         &self,

@@ -469,7 +469,12 @@ impl Vault {
 
     /// What says whom it is about has one name at its practice; an Organization or a Medication, which comes
     /// with every patient who has to do with it, has one name for each.
-    fn name_key(&self, practice: &Ods, name: &str, within: Option<&[u8; 16]>) -> Vec<u8> {
+    pub(super) fn name_key(
+        &self,
+        practice: &Ods,
+        name: &str,
+        within: Option<&[u8; 16]>,
+    ) -> Vec<u8> {
         let within = within.map_or(&[][..], |tag| tag.as_slice());
         let parts: [&[u8]; 4] = [
             b"name",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keys::{ChangeError, Family, KeyState, SharedKeyring};
 use policy::words::Ods;
-use policy::{AdminAct, Grant};
+use policy::{AdminAct, Approve, Grant};
 use serde::Serialize;
 
 use super::rotate::{Owner, RotationError};
@@ -223,6 +223,23 @@ impl Vault {
         let (_grant, receipt) = recorded.into_parts();
         let family = name.family();
         self.blocking(move |ring| ring.retire(&family, version))
+            .await?;
+        Ok(receipt)
+    }
+
+    /// Destroys one retired version: gone from memory and from this disk on return. Two people asked for it.
+    ///
+    /// # Errors
+    /// If it is not retired, or the keyring cannot be written.
+    pub async fn destroy(
+        &self,
+        approved: Recorded<Grant<Approve>>,
+        name: &KeyName,
+        version: u32,
+    ) -> Result<Receipt, RotationError> {
+        let (_grant, receipt) = approved.into_parts();
+        let family = name.family();
+        self.blocking(move |ring| ring.destroy(&family, version))
             .await?;
         Ok(receipt)
     }

@@ -5,6 +5,7 @@
 //! never decides; it acts only on what the ledger has recorded.
 
 mod disclose;
+mod erase;
 mod file;
 mod life;
 mod release;
@@ -19,6 +20,7 @@ use keys::{AuditKey, Context, Family, Key, Keyring, NoKey, OpenError, Sealed, Sh
 use policy::words::{NhsNumber, Ods, PractitionerId};
 
 pub use disclose::{Opener, Pointed};
+pub use erase::{Erasure, Tombstone};
 pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
 pub use keys::{ChangeError, KeyState};
 pub use life::{KeyName, KeyReport, NotAKey, VersionReport};
@@ -239,6 +241,24 @@ impl crate::ledger::SignsNotes for Notes {
 
     fn public(&self) -> [u8; 32] {
         sure(read(&self.0).note_signer()).public()
+    }
+
+    fn sign_all(&self, message: &[u8]) -> Vec<([u8; 32], [u8; 64])> {
+        // Why one look: between two the key could hand over.
+        let ring = read(&self.0);
+        let signers = [Some(sure(ring.note_signer())), ring.next_note_signer()];
+        signers
+            .into_iter()
+            .flatten()
+            .map(|signer| (signer.public(), signer.sign(message)))
+            .collect()
+    }
+
+    fn publics(&self) -> Vec<[u8; 32]> {
+        let ring = read(&self.0);
+        let own = sure(ring.note_signer()).public();
+        let others = ring.note_publics().filter(|public| *public != own);
+        std::iter::once(own).chain(others).collect()
     }
 }
 

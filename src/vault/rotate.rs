@@ -105,6 +105,11 @@ impl Rotations {
 }
 
 impl Vault {
+    /// Until it is dropped nothing is filed; reads go on.
+    pub async fn hold(&self) -> impl Drop + use<> {
+        Arc::clone(&self.filing).write_owned().await
+    }
+
     /// Makes the KEK that an owner's keys are wrapped under, where there is none yet.
     ///
     /// # Errors

@@ -180,7 +180,7 @@ impl Shelf {
 }
 
 /// `TYPE/ID`; every filed record has an id.
-fn name_of(card: &Card) -> String {
+pub(super) fn name_of(card: &Card) -> String {
     format!(
         "{}/{}",
         card.kind,

@@ -41,6 +41,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("tile", tile),
     ("rules", rules),
     ("proof", proof),
+    ("manifest", manifest),
 ];
 
 fn training(bytes: &[u8]) {
@@ -220,4 +221,8 @@ fn proof(bytes: &[u8]) {
     if let Ok(proof) = policy::Proof::parse(&text(bytes)) {
         assert_eq!(policy::Proof::parse(&proof.to_string()), Ok(proof));
     }
+}
+
+fn manifest(bytes: &[u8]) {
+    let _ = sallyport::backup::parse(bytes);
 }

@@ -1,13 +1,16 @@
 //! Incident: May 2017, WannaCry: systems of 81 trusts were encrypted, backups were untested or stale, services stopped (NAO, October 2017; NHS England lessons learned, February 2018).
 //! Here it would mean: a gateway comes back from a backup that lacks entries, objections or suspensions, and serves as if nothing were missing; or a captured client goes on reading.
-//! Stopped by: `Ledger::open` refuses a journal that a published checkpoint outruns (`RolledBack`); anchors of facts; a suspension acts at the next request.
+//! Stopped by: `sallyport restore` opens only what is whole and holds it until two people acknowledge it; `Ledger::open` refuses a journal that a published checkpoint outruns (`RolledBack`); anchors of facts; a suspension acts at the next request.
 
 use crate::common::*;
 use hyper::{Method, StatusCode};
-use sallyport::assembly::AssemblyError;
+use sallyport::assembly::{self, AssemblyError};
+use sallyport::config::Config;
+use sallyport::connect::{Party, Reply};
 use sallyport::dev::WorldError;
 use sallyport::facts::{Client, Organisation, Statement};
 use sallyport::ledger::{OpenError, audit};
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_from_an_older_backup_does_not_serve() {
@@ -213,4 +216,136 @@ async fn a_captured_client_is_stopped_at_its_next_request() {
     let served = Served::open(dir.path(), None).await.unwrap();
     refused(&get(&party_at(dir.path(), "hospital-a"), &read, &everything(nhs)).await);
     served.stop().await;
+}
+
+/// Every file below is overwritten with noise, as ransomware leaves it.
+fn encrypted(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            encrypted(&path);
+        } else {
+            let mut noise = vec![0; std::fs::metadata(&path).unwrap().len().min(9_999) as usize];
+            keys::random(&mut noise);
+            std::fs::write(&path, noise).unwrap();
+        }
+    }
+}
+
+async fn posted(admin: &Party, path: &str, body: &Value) -> Reply {
+    let reply = admin.http.send(Method::POST, path, &[], body.to_string());
+    reply.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_taken_while_serving_comes_back_whole_and_waits_for_two_people() {
+    let stage = Stage::new().await;
+    let (nhs, vkey) = (hale().nhs, stage.vkey().clone());
+    let (hospital, practice) = (stage.party("hospital-a"), stage.party("practice-a"));
+    let read = token(&hospital, &treat(nhs)).await;
+    // Deposits and reads go on while it is taken; what was acknowledged before it began must be in it.
+    let deposit = token(&practice, &deposit_for(PRACTICE_A, nhs)).await;
+    let file = async |id: &str| {
+        let body = observation(id, nhs, "1-1", "2026").to_string();
+        let reply = put(&practice, &deposit, &format!("Observation/{id}"), body).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text());
+    };
+    file("before-the-backup").await;
+    let acknowledged = names(&hospital, nhs).await;
+    let going_on = async {
+        for n in 0..5 {
+            file(&format!("during-{n}")).await;
+            let reply = get(&hospital, &read, &everything(nhs)).await;
+            assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        }
+    };
+    let admin = stage.party("admin-1");
+    let taking = posted(&admin, "/admin/backup", &Value::Null);
+    let (taken, ()) = tokio::join!(taking, going_on);
+    assert_eq!(taken.status, StatusCode::OK, "{}", taken.text());
+    let taken = taken.json();
+    file("after-the-backup").await;
+    let (dir, address) = stage.stop().await;
+    let elsewhere = folder();
+    copy(
+        std::path::Path::new(taken["folder"].as_str().unwrap()),
+        elsewhere.path(),
+    );
+    let kept = std::fs::read_to_string(dir.path().join("log/checkpoint")).unwrap();
+    let secret = std::fs::read(dir.path().join("passphrase")).unwrap();
+    holds_no(elsewhere.path(), &secret);
+    holds_no(elsewhere.path(), nhs.as_bytes());
+
+    // What happened.
+    for lost in ["data", "log", "backups"] {
+        encrypted(&dir.path().join(lost));
+    }
+    let config = Config::load(&dir.path().join("sallyport.toml")).unwrap();
+    let passphrase = zeroize::Zeroizing::new(secret);
+    let clock = sallyport::clock::Clock::system;
+    let since = [kept];
+    let again = || assembly::restore(&config, elsewhere.path(), &since, &passphrase, clock());
+    assert!(again().await.is_err(), "never over what stands there");
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    let restored = again().await.unwrap();
+    let size = taken["entries"].as_u64().unwrap();
+    assert_eq!(restored.manifest.size, size);
+    assert!(restored.known.unwrap() > size, "what came after is named");
+
+    // It answers administrators only, until two of them have acknowledged it.
+    let stage = Stage::again(dir, address).await.unwrap();
+    let (one, two) = (stage.party("admin-1"), stage.party("admin-2"));
+    let hospital = stage.party("hospital-a");
+    let reply = hospital.ask(&treat(nhs), now_s()).await.unwrap();
+    assert_eq!(
+        reply.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        reply.text()
+    );
+    let why = "known: what came after the backup is asked for again";
+    let body = json!({ "act": "backup.restore", "object": "gateway", "why": why });
+    let proposed = posted(&one, "/admin/acts", &body).await;
+    assert_eq!(proposed.status, StatusCode::ACCEPTED, "{}", proposed.text());
+    let stage = stage.restart().await;
+    let digest = proposed.json()["proposal"]["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/admin/proposals/{digest}/approve");
+    let alone = posted(&one, &path, &json!({})).await;
+    assert_eq!(alone.status, StatusCode::FORBIDDEN, "{}", alone.text());
+    let reply = hospital.ask(&treat(nhs), now_s()).await.unwrap();
+    assert_eq!(
+        reply.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        reply.text()
+    );
+    let approved = posted(&two, &path, &json!({})).await;
+    assert_eq!(approved.status, StatusCode::OK, "{}", approved.text());
+    let now = names(&stage.party("hospital-a"), nhs).await;
+    for name in &acknowledged {
+        assert!(
+            now.contains(name),
+            "{name} was acknowledged before the backup"
+        );
+    }
+    assert!(!now.contains(&"Observation/after-the-backup".to_owned()));
+    let (dir, _) = stage.stop().await;
+    assert!(verify(dir.path(), &vkey).holds());
+}
+
+/// No file below holds these bytes in clear.
+fn holds_no(dir: &std::path::Path, bytes: &[u8]) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            holds_no(&path, bytes);
+        } else {
+            let file = std::fs::read(&path).unwrap();
+            let found = file.windows(bytes.len()).any(|window| window == bytes);
+            assert!(!found, "{}", path.display());
+        }
+    }
 }
