@@ -1,6 +1,7 @@
 //! What each command does, and what it says. Messages go to a person; `--json` is for machines.
 
 pub mod admin;
+pub mod audit;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::connect::Http;
 use crate::dev::{World, WorldError};
 use crate::facts::Statement;
 use crate::http::{self, App, Budgets, Shared};
-use crate::ledger::{Vkey, audit};
+use crate::ledger::audit as log;
 
 /// Something did not hold, or was refused.
 const NO: u8 = 1;
@@ -370,21 +371,18 @@ pub fn audit_verify(
     since: Option<&Path>,
     json: bool,
 ) -> ExitCode {
-    let text = if Path::new(key).is_file() {
-        std::fs::read_to_string(key).unwrap_or_default()
-    } else {
-        key.to_owned()
-    };
-    let Ok(key) = text.trim().parse::<Vkey>() else {
-        return complain(
-            &"--key: is neither a file with a C2SP note verification key nor such a key",
-        );
+    let file = Path::new(key)
+        .is_file()
+        .then(|| Path::new(key).with_extension("seen"));
+    let key = match audit::vkey(key) {
+        Ok(key) => key,
+        Err(error) => return complain(&error),
     };
     let seen = match since.map(std::fs::read_to_string).transpose() {
         Ok(seen) => seen,
         Err(error) => return complain(&format!("--since: {error}")),
     };
-    let source: Box<dyn audit::Source> = if let Some(url) = log.strip_prefix("https://") {
+    let source: Box<dyn log::Source> = if let Some(url) = log.strip_prefix("https://") {
         let Some((client, ca)) = client else {
             return complain(&"--log: a URL also needs --client and --ca");
         };
@@ -393,37 +391,50 @@ pub fn audit_verify(
             Err(error) => return complain(&error),
         }
     } else if Path::new(log).is_dir() {
-        Box::new(audit::Folder(log.into()))
+        Box::new(log::Folder(log.into()))
     } else {
         return complain(&format!("--log: {log} is not a folder"));
     };
-    let known: Vec<String> = seen.into_iter().collect();
+    // Why kept: a log that was cut back is sound in itself; only what was seen of it before shows the cut.
+    let before = file
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok());
+    let known: Vec<String> = seen.into_iter().chain(before).collect();
     let bar = crate::demo::progress(0, "entries");
     let progress = |done: u64, all: u64| {
         bar.set_length(all);
         bar.set_position(done);
     };
-    let check = audit::Check {
+    let check = log::Check {
         known: &known,
         progress: &progress,
-        ..audit::Check::default()
+        ..log::Check::default()
     };
-    let report = audit::verify(source.as_ref(), &key, &check);
+    let report = log::verify(source.as_ref(), &key, &check);
     bar.finish_and_clear();
     if json {
         say(&report.to_json().to_string());
     } else {
         tell(&report);
     }
-    if report.holds() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NO)
+    if !report.holds() {
+        return ExitCode::from(NO);
     }
+    if let (Some(file), Ok(Some(note))) = (file, source.fetch("checkpoint"))
+        && let Err(error) = std::fs::write(&file, note)
+    {
+        let text = "this checkpoint is not kept, so a later cut behind it would not show";
+        let _ = writeln!(
+            std::io::stderr(),
+            "sallyport: {}: {error}; {text}",
+            file.display()
+        );
+    }
+    ExitCode::SUCCESS
 }
 
 /// An audit's report, for a person.
-fn tell(report: &audit::Report) {
+fn tell(report: &log::Report) {
     let root: String = report
         .root
         .iter()
@@ -485,7 +496,7 @@ impl Remote {
     }
 }
 
-impl audit::Source for Remote {
+impl log::Source for Remote {
     fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         let path = format!("/{name}");
         let reply = self.http.send(hyper::Method::GET, &path, &[], Vec::new());

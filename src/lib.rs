@@ -20,6 +20,7 @@
 //!    dev                            a ready-made world, served
 //! 5  http                           the table of routes; one file a protocol; `answer` alone makes responses
 //!    assembly                       a gateway from its config: founded once, opened ever after
+//!    audit                          the auditor's desk, offline: a copy of the log, searched, reported on, exported
 //!    connect                        the other side: what a practice, hospital, admin or auditor does with us
 //! 4  gateway                        the straight line; never sees a secret
 //! 3  alerts                         what somebody has to be told, read off the ledger, delivered until it is taken
@@ -90,6 +91,7 @@
 
 pub mod alerts;
 pub mod assembly;
+pub mod audit;
 pub mod backup;
 pub mod bench;
 pub mod caller;

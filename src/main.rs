@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use sallyport::audit::{Format, Kind};
 use sallyport::bench::{Part, Size};
 use sallyport::cli;
+use sallyport::cli::audit::{Desk, Wanted};
 
 /// An encrypted record-sharing gateway between GP systems and hospitals.
 #[derive(Parser)]
@@ -183,6 +185,61 @@ enum Audit {
         #[arg(long)]
         json: bool,
     },
+    /// Copy the log and its sealed bodies from a gateway, to be read offline; goes on where it stopped.
+    Fetch {
+        /// The gateway's URL.
+        #[arg(long, value_name = "URL")]
+        url: String,
+        /// The folder of a registered auditor, with `cert.pem` and `key.pem`.
+        #[arg(long, value_name = "DIR")]
+        client: PathBuf,
+        /// The CA that signed the gateway's certificate.
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        /// The log's verification key: `log.vkey`, or the key itself.
+        #[arg(long, value_name = "FILE|VKEY")]
+        key: String,
+        /// Where the copy stands.
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+    },
+    /// Find entries. What stands in sealed bodies is found where a disclosed key opens them.
+    Search {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        wanted: Wanted,
+    },
+    /// Answer a question that auditors ask.
+    Report {
+        /// Which.
+        kind: Kind,
+        /// For recall: the record, as `TYPE/ID` or by its own id.
+        #[arg(long)]
+        record: Option<String>,
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        wanted: Wanted,
+    },
+    /// Write entries for other tools; every row names index and leaf hash.
+    Export {
+        /// Leaves as they are, JSON, CSV, FHIR AuditEvent, syslog or CEF.
+        #[arg(long, default_value = "ndjson")]
+        format: Format,
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        wanted: Wanted,
+    },
+    /// Hold receipts that hospitals and practices kept against the log.
+    Reconcile {
+        #[command(flatten)]
+        desk: Desk,
+        /// Files of receipts: JSON, one a line, or answers as they were kept.
+        #[arg(required = true)]
+        receipts: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -235,16 +292,39 @@ fn main() -> ExitCode {
             Policy::Diff { old, new, json } => cli::rules::diff(&old, &new, json),
             Policy::Says { dir } => cli::rules::says(dir.as_deref()),
         },
-        Command::Audit {
-            command:
-                Audit::Verify {
-                    log,
-                    client,
-                    ca,
-                    key,
-                    since,
-                    json,
-                },
+        Command::Audit { command } => audit(command),
+    }
+}
+
+fn audit(command: Audit) -> ExitCode {
+    match command {
+        Audit::Verify {
+            log,
+            client,
+            ca,
+            key,
+            since,
+            json,
         } => cli::audit_verify(&log, client.zip(ca), &key, since.as_deref(), json),
+        Audit::Fetch {
+            url,
+            client,
+            ca,
+            key,
+            into,
+        } => cli::audit::fetch(&url, &client, &ca, &key, &into),
+        Audit::Search { desk, wanted } => cli::audit::search(&desk, wanted),
+        Audit::Report {
+            kind,
+            record,
+            desk,
+            wanted,
+        } => cli::audit::report(&desk, kind, record.as_deref(), wanted),
+        Audit::Export {
+            format,
+            desk,
+            wanted,
+        } => cli::audit::export(&desk, format, wanted),
+        Audit::Reconcile { desk, receipts } => cli::audit::reconcile(&desk, &receipts),
     }
 }

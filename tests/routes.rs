@@ -222,6 +222,12 @@ const TABLE: &[Row] = &[
     row("POST", "/admin/backup", "/admin/backup", Wants::Admin),
     row(
         "GET",
+        "/log/bodies/{bundle}",
+        "/log/bodies/0",
+        Wants::Auditor,
+    ),
+    row(
+        "GET",
         "/admin/keys/{key}",
         "/admin/keys/A81001",
         Wants::Admin,

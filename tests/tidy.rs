@@ -51,6 +51,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
         "alerts backup clock config disk facts fhir gateway ledger rulebook store token vault",
     ),
     ("connect", "keys", "ledger"),
+    ("audit", "keys", "connect ledger"),
     (
         "dev",
         "keys policy",
@@ -60,8 +61,8 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("bench", "keys policy", "clock connect demo dev fhir ledger"),
     (
         "cli",
-        "policy",
-        "assembly bench clock config connect demo dev facts http ledger rulebook",
+        "keys policy",
+        "assembly audit bench clock config connect demo dev facts http ledger rulebook",
     ),
 ];
 

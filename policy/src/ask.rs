@@ -235,6 +235,7 @@ impl AdminAct {
         "policy.load",
         "backup.take",
         "backup.restore",
+        "audit.disclose",
         "proposal.make",
         "proposal.withdraw",
         "status.read",
@@ -252,6 +253,7 @@ impl AdminAct {
         "training.waive",
         "patient.erase",
         "backup.restore",
+        "audit.disclose",
     ];
 
     /// Whether this act takes two people.

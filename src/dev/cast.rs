@@ -32,7 +32,10 @@ impl Member {
     /// Whether tickets are addressed to it.
     #[must_use]
     pub fn opens(&self) -> bool {
-        matches!(self.role, "hospital" | "research")
+        matches!(
+            self.role,
+            "hospital" | "research" | "auditor" | "privacy-officer"
+        )
     }
 }
 

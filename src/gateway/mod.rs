@@ -14,6 +14,7 @@ mod alarm;
 mod backup_act;
 mod destruction;
 mod directory;
+mod disclosure;
 mod emergency;
 mod feed;
 mod key_acts;

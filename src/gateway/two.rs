@@ -8,7 +8,7 @@ use policy::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, Fault, Gateway, Wish, destruction};
+use super::{Answer, Fault, Gateway, Wish, destruction, disclosure};
 use crate::alerts::Kind;
 use crate::facts::{
     Change, Deed, OPERATOR, PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, Register, Statement, Unfit,
@@ -189,6 +189,7 @@ impl Gateway {
             act if destruction::knows(act) => self.could_destroy(proposal),
             "backup.restore" if self.is_held() => Ok(()),
             "backup.restore" => Err(unfit("act", "this gateway serves; nothing was put back")),
+            disclosure::DISCLOSE => disclosure::fits(register, proposal),
             _ => Err(unfit("act", "is not offered by this gateway")),
         }
     }
@@ -234,6 +235,7 @@ impl Gateway {
             }
             act if destruction::knows(act) => self.destroy(approved, proposal).await,
             "backup.restore" => self.acknowledge(approved).await,
+            disclosure::DISCLOSE => self.disclose(approved, proposal).await,
             _ => Err(Fault::Bug("an approval of what nobody does")),
         }
     }

@@ -353,13 +353,13 @@ async fn file(
     let digest = Sha256::digest(bytes).into();
     let kind = batch.kind;
     let filings = filings(batch, version)?;
-    let records = filings.iter().map(|filing| filing.name.clone()).collect();
     let held = app
         .gateway
         .vault()
         .compare(&practice, &patient, filings)
         .await;
     let held = held.map_err(|error| Problem::from(crate::gateway::Fault::from(error)))?;
+    let records = held.listed();
     let ask = Deposit {
         practice,
         patient,

@@ -53,6 +53,35 @@ async fn read(app: &Shared, client: &Client, path: &str) -> Result<Response, Pro
     }
 }
 
+/// `GET /log/bodies/{bundle}`
+pub(super) async fn bodies(
+    State(app): State<Shared>,
+    client: Client,
+    Path(bundle): Path<String>,
+) -> Response {
+    match sealed(&app, &client, &bundle).await {
+        Ok(response) => response,
+        Err(problem) => problem.oauth(),
+    }
+}
+
+async fn sealed(app: &Shared, client: &Client, bundle: &str) -> Result<Response, Problem> {
+    let number = bundle.parse::<u64>().ok();
+    let number = number.filter(|number| number.to_string() == bundle);
+    let number = number.ok_or_else(|| {
+        let text = "bundle: must be a number, 256 entries each, the first is 0";
+        Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text)
+    })?;
+    match app.gateway.bodies(client.certified(), number).await? {
+        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Answer::Done(bytes, receipt) => {
+            let kind = "application/octet-stream";
+            let response = bytes_response(StatusCode::OK, kind, Bytes::from(bytes));
+            Ok(with_receipt(response, &receipt, Open::All))
+        }
+    }
+}
+
 fn file(app: &Shared, path: &str) -> Result<Bytes, Problem> {
     match app.gateway.ledger().file(path) {
         Ok(Some(bytes)) => Ok(bytes),

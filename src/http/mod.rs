@@ -97,6 +97,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/keys/{key}/retire"),
     ("GET", "/admin/erasures"),
     ("POST", "/admin/backup"),
+    ("GET", "/log/bodies/{bundle}"),
     ("POST", "/admin/acts"),
     ("GET", "/admin/status"),
     ("GET", "/admin/directory"),
@@ -164,6 +165,7 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/keys/{key}/retire", post(key_acts::retire))
         .route("/admin/erasures", get(key_acts::erasures))
         .route("/admin/backup", post(key_acts::backup))
+        .route("/log/bodies/{bundle}", get(log::bodies))
         .route("/admin/acts", post(admin::act))
         .route("/admin/status", get(admin::status))
         .route("/admin/directory", get(admin::directory))

@@ -17,6 +17,7 @@ use crate::disk::RealDisk;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bundles a thread takes at a time.
 const STRIDE: u64 = 16;
@@ -379,6 +380,70 @@ fn differences(found: &[u8], wanted: &[u8], tiled: Option<&[u8]>) -> Vec<u64> {
         }
     }
     places
+}
+
+/// Looks at every leaf of a log's first `size` entries, bundle by bundle on several threads, and gives what `pick` chose,
+/// in order. Whether they are those that were signed, [`verify`] says; here they are taken as they are.
+///
+/// # Errors
+/// Which bundle is missing, cut short or not text.
+pub fn gather<T: Send>(
+    source: &dyn Source,
+    size: u64,
+    pick: &(dyn Fn(&[Leaf<'_>]) -> Vec<T> + Sync),
+) -> Result<Vec<T>, String> {
+    let (bundles, next) = (size.div_ceil(TILE_WIDTH), AtomicU64::new(0));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let stretch = next.fetch_add(STRIDE, Ordering::Relaxed);
+            if stretch >= bundles {
+                return Ok(found);
+            }
+            for index in stretch..bundles.min(stretch + STRIDE) {
+                found.push((index, picked(source, size, index, pick)?));
+            }
+        }
+    };
+    let done: Vec<Result<Vec<Numbered<T>>, String>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let lost = || Err("a thread ended early".to_owned());
+        let join =
+            |worker: std::thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|_| lost());
+        workers.into_iter().map(join).collect()
+    });
+    let mut all = Vec::new();
+    for found in done {
+        all.extend(found?);
+    }
+    all.sort_by_key(|(index, _)| *index);
+    Ok(all.into_iter().flat_map(|(_, found)| found).collect())
+}
+
+/// What was chosen of the bundle with this number.
+type Numbered<T> = (u64, Vec<T>);
+
+fn picked<T>(
+    source: &dyn Source,
+    size: u64,
+    index: u64,
+    pick: &(dyn Fn(&[Leaf<'_>]) -> Vec<T> + Sync),
+) -> Result<Vec<T>, String> {
+    let first = index * TILE_WIDTH;
+    let tile = Tile {
+        kind: Kind::Entries,
+        index,
+        width: (size - first).min(TILE_WIDTH) as u16,
+    };
+    let bytes = fetch(source, tile)?.ok_or_else(|| format!("{tile} is missing or cut short"))?;
+    let mut leaves = Vec::with_capacity(TILE_WIDTH as usize);
+    for (at, entry) in (first..).zip(Entries(&bytes)) {
+        let text = entry.ok().and_then(|entry| std::str::from_utf8(entry).ok());
+        let text = text.ok_or_else(|| format!("{tile} does not hold entries"))?;
+        leaves.push(Leaf::new(at, text));
+    }
+    Ok(pick(&leaves))
 }
 
 /// Shows every whole entry of a journal folder (a copy, or one no gateway has open) with its sealed body.

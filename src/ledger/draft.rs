@@ -97,7 +97,7 @@ impl Openings {
 }
 
 /// HMAC-SHA-256 (RFC 2104) for a key of one hash's length.
-fn hmac(key: &Hash, message: &str) -> Hash {
+pub(super) fn hmac(key: &Hash, message: &str) -> Hash {
     let pad = |with: u8| {
         let mut block = [with; 64];
         for (byte, key) in block.iter_mut().zip(key) {

@@ -6,6 +6,7 @@
 //! A failure of the disk stops the ledger until it is reopened, and nothing is released meanwhile.
 
 pub mod audit;
+mod body;
 mod bundle;
 mod canonical;
 mod draft;
@@ -33,6 +34,7 @@ mod figures;
 #[cfg(test)]
 mod tests;
 
+pub use body::body;
 pub use fault::{InitError, OpenError, ReadError, RecordError};
 pub use folder::Consistency;
 pub use leaf::{Event, Extra, Leaf, Seals};

@@ -63,15 +63,22 @@ impl From<StoreError> for FilingError {
     }
 }
 
-/// Where a name stands, if it does.
+/// What stands under a name already.
 #[derive(Clone)]
 struct Standing {
-    id: RecordId,
-    version: u32,
     /// The store's version of the card's row, for the expectation at commit.
     row: u64,
     /// The card as it stands.
     card: Sealed,
+}
+
+/// Under which id and version a filing will stand.
+#[derive(Clone)]
+struct Slot {
+    id: RecordId,
+    version: u32,
+    /// What stands there now; `None`: nothing.
+    standing: Option<Standing>,
 }
 
 /// What must be committed for a filing. Until it is dropped, no rotation looks for what is left: so it is held
@@ -96,16 +103,26 @@ pub struct Batch {
     practice: Ods,
     patient: NhsNumber,
     tag: [u8; 16],
-    filings: Vec<(Filing, Option<Standing>)>,
+    filings: Vec<(Filing, Slot)>,
 }
 
 impl Batch {
     /// Versions each record will have, in order.
     pub fn outcome(&self) -> impl Iterator<Item = Filed> + '_ {
-        self.filings.iter().map(|(filing, standing)| Filed {
+        self.filings.iter().map(|(filing, slot)| Filed {
             name: filing.name.clone(),
-            version: standing.as_ref().map_or(1, |standing| standing.version + 1),
+            version: slot.version,
         })
+    }
+
+    /// `TYPE/ID RECORDID.VERSION` of each record, for the entry: releases name record ids alone, and this is what
+    /// leads from the practice's name to whoever received it.
+    #[must_use]
+    pub fn listed(&self) -> Vec<String> {
+        let named = |(filing, slot): &(Filing, Slot)| {
+            format!("{} {}.{}", filing.name, slot.id, slot.version)
+        };
+        self.filings.iter().map(named).collect()
     }
 }
 
@@ -203,21 +220,27 @@ impl Vault {
         let mut standing = self.store.get_many(Table::Cards, cards).await?.into_iter();
         let mut out = Vec::with_capacity(filings.len());
         for (filing, name) in filings.into_iter().zip(names) {
-            let stands = match name {
-                None => None,
+            let slot = match name {
+                None => Slot {
+                    id: new_id(),
+                    version: 1,
+                    standing: None,
+                },
                 Some(_) => {
                     let row = standing.next().flatten().ok_or(VaultError::Open)?;
                     let card = CardRow::from_bytes(&row.value).map_err(VaultError::from)?;
                     let (_, id) = super::row::read_card_key(&row.key).map_err(VaultError::from)?;
-                    Some(Standing {
+                    Slot {
                         id,
-                        version: card.version,
-                        row: row.version,
-                        card: card.card,
-                    })
+                        version: card.version + 1,
+                        standing: Some(Standing {
+                            row: row.version,
+                            card: card.card,
+                        }),
+                    }
                 }
             };
-            out.push((filing, stands));
+            out.push((filing, slot));
         }
         Ok(Batch {
             practice: practice.clone(),
@@ -249,44 +272,37 @@ impl Vault {
         keep_labels(&mut batch, &key)?;
         let mut envelopes = Vec::with_capacity(batch.filings.len());
         let mut rows = Vec::with_capacity(batch.filings.len());
-        for (filing, standing) in &batch.filings {
-            let id = standing
-                .as_ref()
-                .map_or_else(new_id, |standing| standing.id);
-            let version = standing.as_ref().map_or(1, |standing| standing.version + 1);
-            let (line, dek, card) =
-                self.envelope(&batch, &key, filing, &format!("{id}.{version}"), now_s);
+        for (filing, slot) in &batch.filings {
+            let kid = format!("{}.{}", slot.id, slot.version);
+            let (line, dek, card) = self.envelope(&batch, &key, filing, &kid, now_s);
             envelopes.push(line);
-            rows.push((id, version, dek, card));
+            rows.push((dek, card));
         }
         let places = self.blobs.put(envelopes).await?;
-        for (((filing, standing), (id, version, dek, card)), place) in
-            batch.filings.iter().zip(rows).zip(places)
-        {
-            let expect = standing
-                .as_ref()
-                .map_or(Expect::Absent, |standing| Expect::Version(standing.row));
+        for (((filing, slot), (dek, card)), place) in batch.filings.iter().zip(rows).zip(places) {
+            let standing = slot.standing.as_ref();
+            let expect = standing.map_or(Expect::Absent, |it| Expect::Version(it.row));
             let row = CardRow {
-                version,
+                version: slot.version,
                 state: State::Filed,
                 place,
                 dek,
                 card,
             };
-            let key = card_key(&batch.tag, &batch.practice, &id);
+            let key = card_key(&batch.tag, &batch.practice, &slot.id);
             writes.push(Write {
                 table: Table::Cards,
                 key,
                 value: Some(row.to_bytes()),
                 expect,
             });
-            if standing.is_none() {
+            if slot.standing.is_none() {
                 let key = self.name_key(
                     &batch.practice,
                     &filing.name,
                     filing.shared.then_some(&batch.tag),
                 );
-                let value = Some([batch.tag, id.0].concat());
+                let value = Some([batch.tag, slot.id.0].concat());
                 writes.push(Write {
                     table: Table::Names,
                     key,
@@ -497,9 +513,12 @@ fn keep_labels(batch: &mut Batch, key: &Key<Active>) -> Result<(), FilingError> 
         filings,
         ..
     } = batch;
-    for (filing, standing) in filings {
-        let Some(standing) = standing else { continue };
-        let kid = format!("{}.{}", standing.id, standing.version);
+    for (filing, slot) in filings {
+        let Some(standing) = &slot.standing else {
+            continue;
+        };
+        // Why one less: the slot says which version it will be.
+        let kid = format!("{}.{}", slot.id, slot.version - 1);
         let context = record_context("sallyport/card/v1", practice, tag, &kid);
         let card = key
             .open(&context, &standing.card)

@@ -7,6 +7,7 @@
 mod disclose;
 mod erase;
 mod file;
+mod handout;
 mod life;
 mod release;
 mod rotate;
@@ -22,6 +23,7 @@ use policy::words::{NhsNumber, Ods, PractitionerId};
 pub use disclose::{Opener, Pointed};
 pub use erase::{Erasure, Tombstone};
 pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
+pub use handout::{Auditor, Whose};
 pub use keys::{ChangeError, KeyState};
 pub use life::{KeyName, KeyReport, NotAKey, VersionReport};
 pub use release::{Address, Release};
