@@ -39,6 +39,7 @@ const LETTERS: &[(char, &str)] = &[
     ('q', "never-secondary-use-without-approval"),
     ('r', "never-without-relationship"),
     ('e', "never-an-undeclared-emergency"),
+    ('w', "never-a-wide-emergency-on-few-words"),
     ('a', "never-without-agreement"),
     ('b', "never-beyond-the-agreement"),
     ('l', "never-sensitive-by-default"),

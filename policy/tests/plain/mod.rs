@@ -77,6 +77,9 @@ pub fn decide(world: &World) -> Result<&'static str, &'static str> {
     {
         return Err("never-without-relationship");
     }
+    if scope.purpose.is_emergency() && !is_narrow(record.category, scope.reason.as_deref()) {
+        return Err("never-a-wide-emergency-on-few-words");
+    }
     if scope.purpose.is_emergency() && !is_declared(world, person) {
         return Err("never-an-undeclared-emergency");
     }
@@ -172,4 +175,13 @@ fn is_behind(
 fn is_declared(world: &World, person: &PractitionerFacts) -> bool {
     let reason = world.scope.reason.as_deref().unwrap_or_default();
     !reason.trim().is_empty() && world.scope.acknowledged && is_clinician(person.role)
+}
+
+/// Whether an emergency keeps to the summary, or says at some length why it does not.
+fn is_narrow(category: Category, reason: Option<&str>) -> bool {
+    let words = reason.unwrap_or_default().trim();
+    matches!(
+        category,
+        Category::Medications | Category::Allergies | Category::Problems | Category::Alerts
+    ) || words.chars().count() >= 20
 }
