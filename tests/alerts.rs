@@ -150,6 +150,9 @@ async fn told(targets: &str) -> tempfile::TempDir {
     dir
 }
 
+/// No practice of the world: the gateway does not clear by itself what it watches no feed of.
+const UNWATCHED: &str = "Z90001";
+
 /// A gateway that serves and delivers.
 struct Delivering {
     served: Served,
@@ -206,11 +209,11 @@ async fn a_receiver_that_was_down_is_told_after_a_restart_and_told_once() {
     let gateway = Delivering::open(dir.path()).await;
     let app = &gateway.served.app;
     app.gateway
-        .raise(Kind::FeedSilent, PRACTICE_A)
+        .raise(Kind::FeedSilent, UNWATCHED)
         .await
         .unwrap();
     app.gateway
-        .raise(Kind::FeedSilent, PRACTICE_A)
+        .raise(Kind::FeedSilent, UNWATCHED)
         .await
         .unwrap();
     let board = app.gateway.post().board();
@@ -239,7 +242,7 @@ async fn a_receiver_that_was_down_is_told_after_a_restart_and_told_once() {
     let alerts = receiver.until(|alerts| !alerts.is_empty()).await;
     assert_eq!(alerts[0]["alert"], "feed.silent");
     assert_eq!(alerts[0]["level"], "alert");
-    assert_eq!(alerts[0]["of"], PRACTICE_A);
+    assert_eq!(alerts[0]["of"], UNWATCHED);
     gateway.until_delivered().await;
     signed_by_the_gateway(&gateway, &receiver).await;
     gateway.stop().await;
@@ -251,10 +254,10 @@ async fn a_receiver_that_was_down_is_told_after_a_restart_and_told_once() {
         app.gateway
             .post()
             .board()
-            .stands(Kind::FeedSilent, PRACTICE_A)
+            .stands(Kind::FeedSilent, UNWATCHED)
     );
     app.gateway
-        .clear(Kind::FeedSilent, PRACTICE_A)
+        .clear(Kind::FeedSilent, UNWATCHED)
         .await
         .unwrap();
     let alerts = receiver.until(|alerts| alerts.len() > 1).await;
@@ -327,7 +330,7 @@ async fn a_target_that_is_down_holds_up_no_other() {
         .served
         .app
         .gateway
-        .raise(Kind::FeedGap, PRACTICE_B)
+        .raise(Kind::FeedGap, UNWATCHED)
         .await
         .unwrap();
     let mut bytes = vec![0; 4096];
@@ -338,7 +341,7 @@ async fn a_target_that_is_down_holds_up_no_other() {
         text.starts_with("<105>1 ") && text.contains(" feed.gap "),
         "{text}"
     );
-    assert!(text.contains("of=\"B82617\""), "{text}");
+    assert!(text.contains("of=\"Z90001\""), "{text}");
     let (mut stream, _) = stream.accept().await.unwrap();
     let mut framed = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut framed)
