@@ -129,6 +129,12 @@ mod tests {
         assert_eq!(Proof::parse(&proof.to_string()), Ok(proof.clone()));
         let texts = Texts::built_in();
         assert!(proof.covers(&texts).is_ok());
+        let mut turned = texts.clone();
+        turned.guards.reverse();
+        assert!(
+            proof.covers(&turned).is_ok(),
+            "the order of files is nothing"
+        );
         let local = Texts::with_local("another local text");
         assert!(proof.covers(&local).is_ok(), "local rules need no proof");
         for spoil in [
@@ -136,8 +142,9 @@ mod tests {
             |texts: &mut Texts| texts.guards[0].text.push(' '),
             |texts: &mut Texts| texts.invariants[0].text.push(' '),
             |texts: &mut Texts| drop(texts.guards.pop()),
+            |texts: &mut Texts| texts.guards[0].name.push('2'),
             |texts: &mut Texts| texts.invariants.extend(texts.guards.pop()),
-        ] as [fn(&mut Texts); 5]
+        ] as [fn(&mut Texts); 6]
         {
             let mut other = texts.clone();
             spoil(&mut other);

@@ -16,7 +16,7 @@ use cedar_policy::{
 
 use crate::cedar::Lexicon;
 use crate::monitor::Monitor;
-use crate::proof::Proof;
+use crate::proof::{NotAProof, Proof};
 use crate::texts::{LOCAL_BYTES_MAX, Parsed, Texts, set};
 use crate::verdict::Reason;
 
@@ -122,7 +122,8 @@ pub enum LoadError {
     /// Schema, guards or invariants are not those that were proven.
     #[error(
         "schema, guards and invariants (digest {digest}) are not those that were proven (digest {proven}): \
-         prove them with `sallyport policy check DIR --write-proof`"
+         prove them with `sallyport policy check DIR --write-proof` (needs cvc5, and a program built with --features \
+         prove); for the built-in set DIR is policy/, and the program is built again afterwards"
     )]
     Unproven {
         /// What was proven.
@@ -130,6 +131,9 @@ pub enum LoadError {
         /// What is here.
         digest: String,
     },
+    /// The file that says so is no proof.
+    #[error(transparent)]
+    NotAProof(#[from] NotAProof),
     /// The schema does not parse.
     #[error("the schema does not parse: {0}")]
     Schema(String),
@@ -139,9 +143,9 @@ impl Rules {
     /// The rules as they are shipped.
     ///
     /// # Errors
-    /// Only if the program was built from texts that do not validate.
+    /// Only if the program was built from texts that do not validate, or were changed and not proven again.
     pub fn built_in() -> Result<Rules, LoadError> {
-        Rules::new(&Texts::built_in())
+        Rules::proven(&Texts::built_in(), &Proof::built_in()?)
     }
 
     /// The shipped guards with these local rules: they need no proof, the theorem covers them.
@@ -150,7 +154,7 @@ impl Rules {
     /// When the text is not Cedar, holds no rule, a template, a rule without `@id` or `@says`, an
     /// id that is taken, or anything that does not validate strictly.
     pub fn parse(local: &str) -> Result<Rules, LoadError> {
-        Rules::new(&Texts::with_local(local))
+        Rules::proven(&Texts::with_local(local), &Proof::built_in()?)
     }
 
     /// A set of one's own, whose schema, guards and invariants were proven to the letter.

@@ -90,23 +90,37 @@ impl Texts {
         self
     }
 
-    /// SHA-256 over the whole set, each text with its length; 64 lower-case hexadecimal digits.
+    /// SHA-256 over the whole set, each family with its name and length, in the order of their names, and the local
+    /// text; 64 lower-case hexadecimal digits.
     pub fn digest(&self) -> String {
-        digest(&[
-            std::slice::from_ref(&self.schema.as_str()),
-            &lines(&self.guards),
-            &lines(&self.invariants),
-            &[joined(&self.rules).as_str()],
-        ])
+        let mut hash = self.hash();
+        absorb(&mut hash, &joined(&self.rules));
+        hex(&hash.finalize())
     }
 
     /// The same without the local rules: what a proof is about.
     pub fn proven_digest(&self) -> String {
-        digest(&[
-            std::slice::from_ref(&self.schema.as_str()),
-            &lines(&self.guards),
-            &lines(&self.invariants),
-        ])
+        hex(&self.hash().finalize())
+    }
+
+    fn hash(&self) -> Sha256 {
+        let mut hash = Sha256::new();
+        hash.update(b"sallyport/policy/v2");
+        absorb(&mut hash, &self.schema);
+        for families in [&self.guards, &self.invariants] {
+            hash.update(long(families.len()));
+            // Why by name: which families are shipped, and so their order, differs from version to version.
+            let mut by_name: Vec<(&str, &str)> = families
+                .iter()
+                .map(|it| (it.name.as_str(), it.text.as_str()))
+                .collect();
+            by_name.sort_unstable();
+            for (name, text) in by_name {
+                absorb(&mut hash, name);
+                absorb(&mut hash, text);
+            }
+        }
+        hash
     }
 
     /// Parses and validates every rule.
@@ -190,26 +204,18 @@ impl Parsed {
     }
 }
 
-fn lines(families: &[Family]) -> Vec<&str> {
-    families.iter().map(|family| family.text.as_str()).collect()
-}
-
 fn joined(families: &[Family]) -> String {
-    lines(families).join("\n")
+    let texts: Vec<&str> = families.iter().map(|it| it.text.as_str()).collect();
+    texts.join("\n")
 }
 
-fn digest(kinds: &[&[&str]]) -> String {
-    let long = |length: usize| u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes();
-    let mut hash = Sha256::new();
-    hash.update(b"sallyport/policy/v2");
-    for kind in kinds {
-        hash.update(long(kind.len()));
-        for text in *kind {
-            hash.update(long(text.len()));
-            hash.update(text);
-        }
-    }
-    hex(&hash.finalize())
+fn long(length: usize) -> [u8; 8] {
+    u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+fn absorb(hash: &mut Sha256, text: &str) {
+    hash.update(long(text.len()));
+    hash.update(text);
 }
 
 fn of_effect(text: &str, effect: Effect) -> Result<Vec<Policy>, LoadError> {

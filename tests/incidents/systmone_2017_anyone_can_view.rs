@@ -2,6 +2,8 @@
 //! Here it would mean: one statement or one rule of a practice lets anyone but the named organisation read.
 //! Stopped by: an agreement names one organisation (guard `never-without-agreement`); there is no switch to write a rule with, and guards with one are not proven (`policy check`), so no gateway loads them.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::common::*;
@@ -119,14 +121,7 @@ fn switched() -> Texts {
     texts
 }
 
-/// Whoever wants the switch would have to write it into the guards. Then there is no proof of them, and the gateway
-/// does not start: neither without one nor with the proof of the guards as they were.
-#[tokio::test(flavor = "multi_thread")]
-async fn guards_with_a_switch_start_no_gateway() {
-    let stage = Stage::new().await;
-    let (dir, _) = stage.stop().await;
-    let folder = dir.path().join("switched");
-    let texts = switched();
+fn lay_out(folder: &Path, texts: &Texts) {
     for (kind, families) in [
         ("guards", &texts.guards),
         ("rules", &texts.rules),
@@ -139,22 +134,37 @@ async fn guards_with_a_switch_start_no_gateway() {
         }
     }
     std::fs::write(folder.join("schema.cedarschema"), &texts.schema).unwrap();
+}
+
+/// Whoever wants the switch would have to write it into the guards. Then there is no proof of them, and the gateway
+/// does not start: neither without one nor with the proof of the guards as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_with_a_switch_start_no_gateway() {
+    let stage = Stage::new().await;
+    let (dir, _) = stage.stop().await;
+    let folder = dir.path().join("switched");
+    let texts = switched();
+    lay_out(&folder, &texts);
     let open = async || {
         let mut config = Config::load(&dir.path().join("sallyport.toml")).unwrap();
         config.policy = Some(folder.clone());
         let passphrase = std::fs::read(dir.path().join("passphrase")).unwrap().into();
-        let error = assembly::open(&config, &passphrase, Clock::system()).await;
-        error
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default()
+        assembly::open(&config, &passphrase, Clock::system()).await
     };
-    let error = open().await;
+    let error = open().await.err().unwrap().to_string();
     assert!(error.contains("proof.json"), "{error}");
     let stale = policy::Proof::built_in().unwrap();
     std::fs::write(folder.join("proof.json"), stale.to_string()).unwrap();
-    let error = open().await;
+    let error = open().await.err().unwrap().to_string();
     assert!(error.contains("not those that were proven"), "{error}");
+    // The guards as they were, with their proof, and a local rule as wide as a rule can be: that starts.
+    let mut proven = Texts::built_in();
+    proven.rules.push(policy::texts::Family {
+        name: "switch".to_owned(),
+        text: SWITCH.to_owned(),
+    });
+    lay_out(&folder, &proven);
+    open().await.unwrap().close().await.unwrap();
     // And nobody gets a proof of it: there is an example of what it would let happen.
     #[cfg(feature = "prove")]
     match policy::prove::check(&texts, &mut |_| ()) {

@@ -289,6 +289,13 @@ impl<'a> Check<'a> {
                 return Ok(());
             }
         }
+        // One example is enough: that it is possible by this act too was just found.
+        let id = invariant.id().to_string();
+        let told = self.report.breaches.iter_mut().find(|it| it.rule.id == id);
+        if let Some(breach) = told {
+            breach.acts.push(what.to_owned());
+            return Ok(());
+        }
         // The given rules make the better example: they have names.
         let broken = match self.solver.implies(environment, &self.local, &alone) {
             Ok(false) => self.local.clone(),

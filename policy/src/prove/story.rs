@@ -14,6 +14,8 @@ pub struct Story {
     pub facts: Vec<(String, String)>,
 }
 
+const SUMMARY: [&str; 4] = ["medications", "allergies", "problems", "alerts"];
+
 const SECONDARY: [&str; 3] = ["HRESCH", "PUBHLTH", "HOPERAT"];
 
 /// What is said of an act that is permitted now.
@@ -319,6 +321,12 @@ fn wrong_reason(example: &Example) -> Vec<String> {
             (
                 !example.is("context.token.acknowledged"),
                 "nobody acknowledged that the emergency is reviewed".to_owned(),
+            ),
+            (
+                example.has("context.token.reasonLength")
+                    && example.number("context.token.reasonLength") < 20
+                    && !SUMMARY.contains(&example.code("resource.category")),
+                "nobody wrote down at length why more than the summary was needed".to_owned(),
             ),
             (
                 !CLINICIANS.contains(&example.code("principal.role")),
