@@ -2,10 +2,10 @@
 //! A decision reads the two parties' rows and no others, however many the practice has. Nothing is decided here.
 
 use policy::facts::{Fact, Why};
-use policy::words::Ods;
+use policy::words::{NhsNumber, Ods};
 
 use super::agreement::{Countersignature, PracticeSettings, Standing};
-use super::statement::{Kind, Statement, fixed, two_party_key};
+use super::statement::{Kind, RelationshipRow, Statement, fixed, two_party_key};
 use super::{Facts, StoreError, Table};
 
 /// All of them or none: one that cannot be read makes the answer unknown.
@@ -158,6 +158,26 @@ impl Facts {
                 (None, Ok(_)) => Fact::Known(PracticeSettings::of(practice)),
             },
         )
+    }
+
+    /// Everything that anybody said of who cares for this patient.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn relationships(
+        &self,
+        patient: &NhsNumber,
+    ) -> Result<Fact<Vec<RelationshipRow>>, StoreError> {
+        let tag = self.seals.tag("patient", patient.as_str());
+        let mut out = Vec::new();
+        for row in self.rows(Kind::Relationship, &[&tag]).await? {
+            match row {
+                Fact::Known(Statement::Relationship(row)) => out.push(row),
+                Fact::Known(_) => return Ok(Fact::Unknown(Why::Store)),
+                Fact::Unknown(why) => return Ok(Fact::Unknown(why)),
+            }
+        }
+        Ok(Fact::Known(out))
     }
 
     /// The clients that this practice accepted.

@@ -20,6 +20,7 @@ mod label;
 pub mod moment;
 pub mod outcome;
 pub mod query;
+pub mod relation;
 pub mod resource;
 pub mod sensitive_codes;
 pub mod subject;

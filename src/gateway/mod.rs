@@ -22,11 +22,13 @@ mod oversight;
 mod own;
 mod practice;
 mod recipient;
+mod relationship;
 mod telling;
 mod two;
 
 pub use agreement::{Accepting, Named};
 pub use feed::FeedReport;
+pub use relationship::Relating;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -42,7 +44,7 @@ pub use directory::{Outcome, TrainingFile, Wish};
 pub use oversight::{Closing, Explanation, History, LINES_MAX, Listed, Looked, PatientNotice};
 pub use telling::Line;
 
-use crate::alerts::Post;
+use crate::alerts::{Kind, Post};
 use crate::clock::Clock;
 use crate::facts::{Facts, FactsError, Question, Unfit};
 use crate::ledger::{Extra, Ledger, ReadError, Receipt, RecordError, Recorded};

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use bytes::Bytes;
 use policy::words::{NhsNumber, Ods};
-use policy::{Caller, ChangeFacts, Deposit, Read, Scope, Selection, Withdraw};
+use policy::{Caller, ChangeFacts, Deposit, Read, Scope, Selection, Side, Withdraw};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -22,9 +22,10 @@ use crate::fhir::capability::{Identity, capability_statement};
 use crate::fhir::consent::read_consent;
 use crate::fhir::deposit::{self, Batch, BundleKind, Form, read_deposit};
 use crate::fhir::query::Query;
+use crate::fhir::relation;
 use crate::fhir::resource::{FhirId, FhirVersion, Name, ResourceType};
 use crate::fhir::subject::Subject;
-use crate::gateway::Answer;
+use crate::gateway::{Answer, Relating};
 use crate::ledger::Open;
 use crate::vault::{Filed, Filing, Wanted};
 
@@ -284,6 +285,10 @@ pub(super) async fn put(
     let answer = async {
         let name = name_of(&kind, &id)?;
         let version = version_of(&headers)?;
+        if let Some(Scope::Relationship { of, patient }) = scope_of(&bearer.caller) {
+            let bytes = body(raw, limits::FORM_BYTES).await?;
+            return relate(&app, bearer.caller, &name, (of, patient), &bytes).await;
+        }
         if let Err(refused) = unfit(&app, &bearer.caller, "put").await {
             // Why read what is not wanted: a small body left unread would close the connection.
             let _ = body(raw, limits::FORM_BYTES).await;
@@ -633,6 +638,88 @@ async fn numbered(
     }
 }
 
+fn scope_of(caller: &Caller) -> Option<Scope> {
+    caller.token().map(|token| token.scope.clone())
+}
+
+fn kind_of_relation(name: &Name) -> Option<policy::RelationKind> {
+    relation::kind_of(name.kind.as_str())
+}
+
+/// `PUT /fhir/{kind}/{id}` with a relationship token: who cares for a patient. It is no record, and is not stored as one.
+async fn relate(
+    app: &Shared,
+    caller: Caller,
+    name: &Name,
+    (of, patient): (Side, NhsNumber),
+    bytes: &Bytes,
+) -> Result<Response, Problem> {
+    let read = relation::read_relation(bytes, name);
+    let read = read.map_err(|error| unreadable(error.status(), &error))?;
+    match (&of, &read.patient) {
+        (Side::Practice(practice), subject) => {
+            patient_of(app, practice, subject, Some(patient.clone())).await?;
+        }
+        (Side::Organisation(_), Subject::Number(number)) if *number == patient => {}
+        (Side::Organisation(_), _) => {
+            let rule = "subject: must name the token's patient, by the NHS number";
+            return Err(unreadable(422, &rule));
+        }
+    }
+    if matches!(of, Side::Practice(_)) && read.organisation.is_none() && read.open {
+        let rule = "the organisation that cares must be named, by its ODS code";
+        return Err(unreadable(422, &rule));
+    }
+    let said = Relating {
+        kind: read.kind,
+        reference: name.id.as_str().to_owned(),
+        organisation: read.organisation,
+        open: read.open,
+        from_ms: read.from_ms,
+        until_ms: read.until_ms,
+        lasting_ms: relation::lasting_ms(name.kind.as_str()),
+    };
+    related(app, caller, (of, patient), said).await
+}
+
+/// `DELETE /fhir/{kind}/{id}` with a relationship token: it ends now.
+async fn ended(
+    app: &Shared,
+    caller: Caller,
+    name: &Name,
+    about: (Side, NhsNumber),
+) -> Result<Response, Problem> {
+    let kind = kind_of_relation(name).ok_or(Problem::Internal)?;
+    let said = Relating {
+        kind,
+        reference: name.id.as_str().to_owned(),
+        organisation: None,
+        open: false,
+        from_ms: None,
+        until_ms: None,
+        lasting_ms: 0,
+    };
+    related(app, caller, about, said).await
+}
+
+async fn related(
+    app: &Shared,
+    caller: Caller,
+    about: (Side, NhsNumber),
+    said: Relating,
+) -> Result<Response, Problem> {
+    let task = std::sync::Arc::clone(app);
+    let done = tokio::spawn(async move { task.gateway.relate(caller, about, said).await });
+    match done.await.map_err(|_| Problem::Internal)?? {
+        Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+        Answer::Done((), receipt) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::OK;
+            Ok(with_receipt(response, &receipt, Open::All))
+        }
+    }
+}
+
 async fn changed(
     app: &Shared,
     caller: Caller,
@@ -677,6 +764,9 @@ pub(super) async fn withdraw(
                     detail,
                 };
                 changed(&app, bearer.caller, act, Change::Remove(row)).await
+            }
+            Some(Scope::Relationship { of, patient }) if kind_of_relation(&name).is_some() => {
+                ended(&app, bearer.caller, &name, (of, patient)).await
             }
             Some(Scope::Deposit { practice, patient }) => {
                 withdrawn(&app, bearer.caller, practice, patient, &name.to_string()).await

@@ -11,7 +11,8 @@ use sallyport::fhir::consent::read_consent;
 use sallyport::fhir::deposit::{Form, read_deposit};
 use sallyport::fhir::json::Document;
 use sallyport::fhir::query::Query;
-use sallyport::fhir::resource::{FhirId, FhirVersion, ResourceType};
+use sallyport::fhir::relation::read_relation;
+use sallyport::fhir::resource::{FhirId, FhirVersion, Name, ResourceType};
 use sallyport::ledger::{Vkey, check};
 use sallyport::token::{Signs, Tokens, scope_of};
 
@@ -25,6 +26,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("resource", resource),
     ("consent", consent),
     ("feed", feed),
+    ("relation", relation),
     ("search", search),
     ("training", training),
     ("recipient", recipient),
@@ -118,6 +120,14 @@ fn resource(bytes: &[u8]) {
 
 fn feed(bytes: &[u8]) {
     let _ = FeedBatch::parse(bytes, &Purpose::NAMED, false);
+}
+
+fn relation(bytes: &[u8]) {
+    let (Ok(kind), Ok(id)) = (ResourceType::try_from("Encounter"), FhirId::try_from("r-1")) else {
+        return;
+    };
+    let name = Name { kind, id };
+    let _ = read_relation(&Bytes::copy_from_slice(bytes), &name);
 }
 
 fn consent(bytes: &[u8]) {
