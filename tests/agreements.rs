@@ -405,3 +405,181 @@ async fn a_practice_accepts_only_systems_registered_for_it_and_cannot_lock_itsel
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text());
     world.served.stop().await;
 }
+
+fn encounter(id: &str, status: &str) -> Value {
+    json!({
+        "resourceType": "Encounter", "id": id, "status": status,
+        "subject": { "identifier": { "system": "https://fhir.nhs.uk/Id/nhs-number", "value": hale().nhs } },
+    })
+}
+
+/// A token that rests on this encounter.
+fn by_encounter(reference: &str) -> Value {
+    let claim = json!({ "type": "encounter", "reference": reference });
+    with(treat(hale().nhs), &[("relationship", claim)])
+}
+
+fn relationship_of(side: &str, code: &str) -> Value {
+    json!({ "type": "relationship", side: code, "patient": hale().nhs })
+}
+
+impl Moved {
+    async fn relate(&self, name: &str, details: &Value, method: Method, body: &Value) -> Reply {
+        let id = body["id"].as_str().unwrap();
+        let path = format!("/fhir/{}/{id}", body["resourceType"].as_str().unwrap());
+        self.json(name, details, (method, &path), body).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_asking_system_says_opens_nothing_unless_agreed_and_then_is_looked_at() {
+    let world = Moved::new().await;
+    let own = relationship_of("organisation", "RJ1");
+    let arrived = encounter("visit-1", "in-progress");
+    let reply = world
+        .relate("hospital-a", &own, Method::PUT, &arrived)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    denied(&world.ask("hospital-a", &by_encounter("visit-1")).await);
+    // The practice agrees to take the hospital's word.
+    let path = format!("/agreements/{PRACTICE_A}/RJ1/word");
+    let terms = world.terms(&[("accepts_asserted", json!(true))]);
+    let side = agreement_of(PRACTICE_A);
+    let proposed = world
+        .json("practice-a", &side, (Method::PUT, &path), &terms)
+        .await;
+    let body = json!({ "terms": proposed.json()["terms"], "signer": "Ola Berg" });
+    let accept = (Method::POST, &*format!("{path}/accept"));
+    let reply = world
+        .json("hospital-a", &acceptance_of("RJ1"), accept, &body)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    world.pass(25);
+    let token = world.token("hospital-a", &by_encounter("visit-1")).await;
+    let hospital = world.party("hospital-a");
+    let reply = get(&hospital, &token, &everything(hale().nhs)).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    // It is over: the token that lives opens nothing any more.
+    let gone = encounter("visit-1", "finished");
+    let reply = world.relate("hospital-a", &own, Method::PUT, &gone).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    refused(&get(&hospital, &token, &everything(hale().nhs)).await);
+    denied(&world.ask("hospital-a", &by_encounter("visit-1")).await);
+    let vkey = hospital.vkey;
+    world.served.stop().await;
+    let reviews = events(world.dir.path(), &vkey, "review.raise");
+    assert_eq!(reviews.len(), 1, "{reviews:?}");
+    assert_eq!(
+        (&reviews[0]["of"], &reviews[0]["why"]),
+        (&json!("RJ1"), &json!("relationship.asserted"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_practice_and_an_admission_feed_corroborate_and_nobody_speaks_for_another() {
+    let world = Moved::new().await;
+    // The practice refers, and takes it back.
+    let ods = json!({ "identifier": { "system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "RJ1" } });
+    let referral = json!({
+        "resourceType": "ServiceRequest", "id": "ref-9", "status": "active", "performer": [ods],
+        "subject": { "identifier": { "system": "https://fhir.nhs.uk/Id/nhs-number", "value": hale().nhs } },
+    });
+    let practice = relationship_of("practice", PRACTICE_A);
+    let claim = json!({ "type": "referral", "reference": "ref-9" });
+    let asked = with(treat(hale().nhs), &[("relationship", claim)]);
+    denied(&world.ask("hospital-a", &asked).await);
+    let reply = world
+        .relate("practice-a", &practice, Method::PUT, &referral)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let token = world.token("hospital-a", &asked).await;
+    let reply = world
+        .relate("practice-a", &practice, Method::DELETE, &referral)
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    refused(&get(&world.party("hospital-a"), &token, &everything(hale().nhs)).await);
+    // Nobody speaks for another side, or of another patient, or of what is no relationship.
+    denied(
+        &world
+            .ask("practice-a", &relationship_of("organisation", "RJ1"))
+            .await,
+    );
+    denied(
+        &world
+            .ask("hospital-b", &relationship_of("organisation", "RJ1"))
+            .await,
+    );
+    denied(
+        &world
+            .ask("hospital-a", &relationship_of("practice", PRACTICE_A))
+            .await,
+    );
+    denied(
+        &world
+            .ask("practice-b", &relationship_of("practice", PRACTICE_B))
+            .await,
+    );
+    let own = relationship_of("organisation", "RJ1");
+    let mut other = encounter("visit-2", "in-progress");
+    other["subject"]["identifier"]["value"] = quill().nhs.into();
+    let reply = world.relate("hospital-a", &own, Method::PUT, &other).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        reply.text()
+    );
+    let record = observation("no-relation", hale().nhs, "1-1", "2026-01-01");
+    let reply = world.relate("hospital-a", &own, Method::PUT, &record).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        reply.text()
+    );
+    // The hospital's admission feed corroborates, and can ask for nothing.
+    let feed = world.party("hospital-b");
+    let pem = std::fs::read(world.dir.path().join("clients/hospital-b/cert.pem")).unwrap();
+    let client = sallyport::facts::Client {
+        id: "RM3".to_owned(),
+        name: "admissions".to_owned(),
+        role: "admissions".to_owned(),
+        organisations: vec!["RJ1".to_owned()],
+        certificates: vec![thumbprint(&pem)],
+        sign_key: serde_json::from_str(&feed.sign.signer().jwk_public()).ok(),
+        ..serde_json::from_value(json!({
+            "id": "x", "name": "x", "role": "admissions", "organisations": ["RJ1"], "certificates": [],
+            "sign_key": null, "open_key": null,
+        }))
+        .unwrap()
+    };
+    let statement = sallyport::facts::Statement::Client(client);
+    world
+        .served
+        .app
+        .gateway
+        .load(vec![statement])
+        .await
+        .unwrap();
+    let reply = world
+        .relate(
+            "hospital-b",
+            &own,
+            Method::PUT,
+            &encounter("adm-1", "in-progress"),
+        )
+        .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    world.token("hospital-a", &by_encounter("adm-1")).await;
+    denied(&world.ask("hospital-b", &by_encounter("adm-1")).await);
+    denied(&world.ask("hospital-b", &treat(hale().nhs)).await);
+    world.served.stop().await;
+}
+
+fn thumbprint(pem: &[u8]) -> String {
+    use rustls::pki_types::pem::PemObject as _;
+    use sha2::Digest as _;
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(pem).unwrap();
+    let hash = sha2::Sha256::digest(der.as_ref());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}

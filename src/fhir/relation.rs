@@ -107,7 +107,14 @@ fn shape(kind: &str) -> Option<Shape> {
         period: None,
         open: &["active"],
         closed: &[
-            "draft", "on-hold", "revoked", "suspended", "cancelled", "completed", "entered-in-error", "unknown",
+            "draft",
+            "on-hold",
+            "revoked",
+            "suspended",
+            "cancelled",
+            "completed",
+            "entered-in-error",
+            "unknown",
         ],
         days: 180,
     };
@@ -119,7 +126,13 @@ fn shape(kind: &str) -> Option<Shape> {
             organisation: "serviceProvider",
             period: Some("period"),
             open: &["arrived", "triaged", "in-progress", "onleave"],
-            closed: &["planned", "finished", "cancelled", "entered-in-error", "unknown"],
+            closed: &[
+                "planned",
+                "finished",
+                "cancelled",
+                "entered-in-error",
+                "unknown",
+            ],
             days: 30,
         },
         "Appointment" => Shape {
@@ -127,7 +140,14 @@ fn shape(kind: &str) -> Option<Shape> {
             organisation: "participant",
             period: None,
             open: &["booked", "arrived", "checked-in", "fulfilled"],
-            closed: &["proposed", "pending", "cancelled", "noshow", "entered-in-error", "waitlist"],
+            closed: &[
+                "proposed",
+                "pending",
+                "cancelled",
+                "noshow",
+                "entered-in-error",
+                "waitlist",
+            ],
             days: 30,
         },
         "EpisodeOfCare" => Shape {
@@ -135,7 +155,14 @@ fn shape(kind: &str) -> Option<Shape> {
             organisation: "managingOrganization",
             period: Some("period"),
             open: &["active"],
-            closed: &["planned", "waitlist", "onhold", "finished", "cancelled", "entered-in-error"],
+            closed: &[
+                "planned",
+                "waitlist",
+                "onhold",
+                "finished",
+                "cancelled",
+                "entered-in-error",
+            ],
             days: 365,
         },
         _ => return None,
@@ -282,8 +309,10 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
     use super::*;
 
-    const PATIENT: &str = r#"{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}"#;
-    const RJ1: &str = r#"{"identifier":{"system":"https://fhir.nhs.uk/Id/ods-organization-code","value":"RJ1"}}"#;
+    const PATIENT: &str =
+        r#"{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}"#;
+    const RJ1: &str =
+        r#"{"identifier":{"system":"https://fhir.nhs.uk/Id/ods-organization-code","value":"RJ1"}}"#;
 
     fn read(kind: &str, members: &str) -> Result<Relation, RelationError> {
         let name = Name {
@@ -314,7 +343,9 @@ mod tests {
             ),
             (
                 "Appointment",
-                format!(r#""status":"booked","participant":[{{"actor":{PATIENT}}},{{"actor":{RJ1}}}]"#),
+                format!(
+                    r#""status":"booked","participant":[{{"actor":{PATIENT}}},{{"actor":{RJ1}}}]"#
+                ),
                 RelationKind::Appointment,
             ),
             (
@@ -326,7 +357,11 @@ mod tests {
             let found = read(kind, &members).unwrap();
             assert_eq!(found.kind, relation);
             assert!(found.open, "{kind}");
-            assert_eq!(found.organisation, Some(Ods::try_from("RJ1").unwrap()), "{kind}");
+            assert_eq!(
+                found.organisation,
+                Some(Ods::try_from("RJ1").unwrap()),
+                "{kind}"
+            );
             let number = NhsNumber::try_from("9990000018").unwrap();
             assert_eq!(found.patient, Subject::Number(number), "{kind}");
             assert!(lasting_ms(kind) > 0);
@@ -335,7 +370,12 @@ mod tests {
 
     #[test]
     fn what_is_over_or_was_never_is_closed_and_no_status_is_no_relationship() {
-        let encounter = |status: &str| read("Encounter", &format!(r#""status":"{status}","subject":{PATIENT}"#));
+        let encounter = |status: &str| {
+            read(
+                "Encounter",
+                &format!(r#""status":"{status}","subject":{PATIENT}"#),
+            )
+        };
         for status in ["finished", "cancelled", "entered-in-error", "planned"] {
             assert!(!encounter(status).unwrap().open, "{status}");
         }
@@ -348,10 +388,16 @@ mod tests {
     #[test]
     fn times_and_organisations_that_do_not_fit_are_refused() {
         let with = |members: &str| {
-            read("Encounter", &format!(r#""status":"in-progress","subject":{PATIENT},{members}"#))
+            read(
+                "Encounter",
+                &format!(r#""status":"in-progress","subject":{PATIENT},{members}"#),
+            )
         };
         let period = with(r#""period":{"start":"2026-01-01","end":"2026-01-02"}"#).unwrap();
-        assert_eq!(period.until_ms.unwrap() - period.from_ms.unwrap(), 2 * DAY_MS);
+        assert_eq!(
+            period.until_ms.unwrap() - period.from_ms.unwrap(),
+            2 * DAY_MS
+        );
         for wrong in [
             r#""period":{"start":"yesterday"}"#.to_owned(),
             r#""period":{"start":"2026-01-02","end":"2026-01-01"}"#.to_owned(),
@@ -360,7 +406,12 @@ mod tests {
         ] {
             assert_eq!(with(&wrong).unwrap_err().status(), 422, "{wrong}");
         }
-        assert!(with(r#""serviceProvider":{"display":"Somewhere"}"#).unwrap().organisation.is_none());
+        assert!(
+            with(r#""serviceProvider":{"display":"Somewhere"}"#)
+                .unwrap()
+                .organisation
+                .is_none()
+        );
         assert_eq!(read("Observation", "").unwrap_err().status(), 422);
     }
 }
