@@ -164,7 +164,7 @@ impl Facts {
     ///
     /// # Errors
     /// The store's.
-    pub async fn relationships(
+    pub async fn relationship_rows(
         &self,
         patient: &NhsNumber,
     ) -> Result<Fact<Vec<RelationshipRow>>, StoreError> {

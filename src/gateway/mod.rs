@@ -44,7 +44,7 @@ pub use directory::{Outcome, TrainingFile, Wish};
 pub use oversight::{Closing, Explanation, History, LINES_MAX, Listed, Looked, PatientNotice};
 pub use telling::Line;
 
-use crate::alerts::{Kind, Post};
+use crate::alerts::Post;
 use crate::clock::Clock;
 use crate::facts::{Facts, FactsError, Question, Unfit};
 use crate::ledger::{Extra, Ledger, ReadError, Receipt, RecordError, Recorded};

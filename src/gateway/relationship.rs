@@ -48,7 +48,7 @@ impl Gateway {
                 caller.role() == ClientRole::Admissions && said.kind == RelationKind::Encounter
             }
         };
-        let found = self.facts.relationships(&patient).await?;
+        let found = self.facts.relationship_rows(&patient).await?;
         let changes = changes(found, (&of, &patient, corroborates), &said, now_ms);
         let detail = json!({
             "kind": said.kind.code(), "reference": said.reference, "open": said.open,
