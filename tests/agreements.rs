@@ -467,12 +467,10 @@ async fn what_only_the_asking_system_says_opens_nothing_unless_agreed_and_then_i
     denied(&world.ask("hospital-a", &by_encounter("visit-1")).await);
     let vkey = hospital.vkey;
     world.served.stop().await;
-    let reviews = events(world.dir.path(), &vkey, "review.raise");
-    assert_eq!(reviews.len(), 1, "{reviews:?}");
-    assert_eq!(
-        (&reviews[0]["of"], &reviews[0]["why"]),
-        (&json!("RJ1"), &json!("relationship.asserted"))
-    );
+    let issued = events(world.dir.path(), &vkey, "token.issue");
+    let looked_at: Vec<_> = issued.iter().filter(|it| it["al"] == "review").collect();
+    assert_eq!(looked_at.len(), 1, "{issued:?}");
+    assert_eq!(looked_at[0]["of"], "RJ1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -167,7 +167,8 @@ async fn guards_with_a_switch_start_no_gateway() {
     open().await.unwrap().close().await.unwrap();
     // And nobody gets a proof of it: there is an example of what it would let happen. (A proof waits for its solver.)
     #[cfg(feature = "prove")]
-    let checked = tokio::task::spawn_blocking(move || policy::prove::check(&texts, &mut |_| ())).await;
+    let checked =
+        tokio::task::spawn_blocking(move || policy::prove::check(&texts, &mut |_| ())).await;
     #[cfg(feature = "prove")]
     match checked.unwrap() {
         Err(policy::prove::CheckError::Solver(error)) => println!("SKIPPED: {error}"),
