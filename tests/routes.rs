@@ -74,6 +74,7 @@ const fn row(method: &'static str, path: &'static str, target: &'static str, wan
 }
 
 const TABLE: &[Row] = &[
+    row("GET", "/openapi.json", "/openapi.json", Wants::Certificate),
     row("POST", "/oauth/token", "/oauth/token", Wants::Assertion),
     row("POST", "/oauth/revoke", "/oauth/revoke", Wants::Assertion),
     row(

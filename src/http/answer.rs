@@ -65,6 +65,16 @@ impl Problem {
         }
     }
 
+    /// As the side says it that this path is on.
+    #[must_use]
+    pub(super) fn said_at(self, path: &str) -> Response {
+        if super::is_fhir(path) {
+            self.fhir()
+        } else {
+            self.oauth()
+        }
+    }
+
     /// As the FHIR side says it: an OperationOutcome.
     #[must_use]
     pub(super) fn fhir(self) -> Response {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Client, Shared};
+use super::{Client, Shared, body, limits};
 use crate::gateway::{Answer, Fault, KeyDone};
 use crate::ledger::Open;
 use crate::vault::{KeyName, Owner};
@@ -159,10 +160,11 @@ pub(super) async fn retire(
     State(app): State<Shared>,
     client: Client,
     Path(name): Path<String>,
-    body: bytes::Bytes,
+    raw: Body,
 ) -> Response {
     let response = async {
-        let (name, version, caller) = (key(&name)?, version(&body)?, client.certified());
+        let bytes = body(raw, limits::FORM_BYTES).await?;
+        let (name, version, caller) = (key(&name)?, version(&bytes)?, client.certified());
         let (task, own) = (Arc::clone(&app), name.clone());
         let done = tokio::spawn(async move { task.gateway.retire(caller, &own, version).await });
         let answer = done.await.map_err(|_| Problem::Internal)??;

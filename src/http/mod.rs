@@ -5,12 +5,14 @@ mod admin;
 mod agreement;
 mod answer;
 mod budget;
+mod described;
 mod feed;
 mod fhir;
 mod key_acts;
 pub mod limits;
 mod log;
 mod oauth;
+mod openapi;
 mod operations;
 mod oversight;
 mod serve;
@@ -23,7 +25,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -31,6 +33,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
 
 pub use budget::Budgets;
+pub use openapi::openapi;
 pub use operations::{beside, operations};
 pub use serve::{Serving, TlsError, listen, serve, tls};
 
@@ -51,8 +54,10 @@ pub struct App {
 /// Shared state.
 pub type Shared = Arc<App>;
 
-/// Every route of the gateway: method, path, and who may come in. `tests/routes.rs` plays each of them.
+/// Every route of the gateway: method and path. `tests/routes.rs` plays each of them, and `described` says what it
+/// takes and answers.
 pub const ROUTES: &[(&str, &str)] = &[
+    ("GET", "/openapi.json"),
     ("POST", "/oauth/token"),
     ("POST", "/oauth/revoke"),
     ("GET", "/.well-known/oauth-authorization-server"),
@@ -111,6 +116,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 /// The routes.
 pub fn router(app: Shared) -> Router {
     Router::new()
+        .route("/openapi.json", get(openapi::description))
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/revoke", post(oauth::revoke))
         .route(
@@ -184,7 +190,8 @@ pub fn router(app: Shared) -> Router {
 async fn bounded(request: Request, next: Next) -> Response {
     if !decodes(request.uri().path()) {
         let text = "the path is not percent-encoded UTF-8";
-        return Problem::malformed(StatusCode::BAD_REQUEST, "invalid", text).fhir();
+        let problem = Problem::malformed(StatusCode::BAD_REQUEST, "invalid", text);
+        return problem.said_at(request.uri().path());
     }
     let target = request
         .uri()
@@ -196,7 +203,7 @@ async fn bounded(request: Request, next: Next) -> Response {
             "too-long",
             "the path and query have more than 4096 bytes",
         )
-        .fhir();
+        .said_at(request.uri().path());
     }
     next.run(request).await
 }
@@ -220,18 +227,24 @@ fn decodes(path: &str) -> bool {
     std::str::from_utf8(&bytes).is_ok()
 }
 
-async fn nothing(_client: Client) -> Response {
-    Problem::malformed(
-        StatusCode::NOT_FOUND,
-        "not-supported",
-        "there is no such path here; see /fhir/metadata",
-    )
-    .fhir()
+async fn nothing(_client: Client, target: Uri) -> Response {
+    let text = "there is no such path here; see /openapi.json";
+    let code = if is_fhir(target.path()) {
+        "not-supported"
+    } else {
+        "not-found"
+    };
+    Problem::malformed(StatusCode::NOT_FOUND, code, text).said_at(target.path())
 }
 
-async fn no_such_method(_client: Client, method: Method) -> Response {
+async fn no_such_method(_client: Client, method: Method, target: Uri) -> Response {
     let text = format!("this path does not take {method}");
-    Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, "not-supported", text).fhir()
+    Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, "not-supported", text).said_at(target.path())
+}
+
+/// Which side a path is on, and so how it is answered there.
+fn is_fhir(path: &str) -> bool {
+    path == "/fhir" || path.starts_with("/fhir/")
 }
 
 /// A registered client within its budget, known by its certificate.
@@ -245,14 +258,7 @@ impl FromRequestParts<Shared> for Client {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
-        let oauth = !parts.uri.path().starts_with("/fhir");
-        let say = |problem: Problem| {
-            if oauth {
-                problem.oauth()
-            } else {
-                problem.fhir()
-            }
-        };
+        let say = |problem: Problem| problem.said_at(parts.uri.path());
         let stranger = || {
             app.budgets.stranger();
             say(Problem::NotAuthenticated(
@@ -350,7 +356,7 @@ impl FromRequestParts<Shared> for Bearer {
             Err(_) => "the access token is not valid here",
         };
         let say = |problem: Problem| {
-            if parts.uri.path().starts_with("/fhir") {
+            if is_fhir(parts.uri.path()) {
                 problem.fhir()
             } else {
                 problem.bearer()
