@@ -41,6 +41,23 @@ impl Caller {
         }
     }
 
+    /// Nobody: a party that is only supposed to ask. It vouches for nothing and never leaves this crate, so no
+    /// `Ask` of it can be decided into a verdict.
+    pub(crate) fn supposed(
+        client: ClientId,
+        role: ClientRole,
+        organisations: Vec<Ods>,
+        token: Option<Token>,
+    ) -> Caller {
+        Caller {
+            client,
+            role,
+            organisations,
+            certificate: [0; 32],
+            token,
+        }
+    }
+
     /// Which registered client this is.
     pub fn client(&self) -> &ClientId {
         &self.client

@@ -116,6 +116,11 @@ pub(crate) struct Approval<'a> {
 }
 
 impl Lexicon {
+    /// The acts by which records leave.
+    pub(crate) fn release_actions(&self) -> [EntityUid; 2] {
+        ["issue", "read"].map(|action| uid(&self.action, action))
+    }
+
     /// Everyone and everything a release speaks of, except the record itself.
     pub(crate) fn people(
         &self,

@@ -17,12 +17,15 @@
 //!   `permit(principal, action, resource)` with the guards implies them all, and as a monitor.
 //! * [`verdict`]: what only [`decide`] makes, and the account of it that the ledger records.
 //!
+//! * [`survey`]: who could open a patient's records now, by the same weighing that a release is decided by; no verdict
+//!   comes of it, so nothing can be recorded or released by asking.
 //! * [`texts`], [`proof`]: a set as text, and the record that its guards were proven; `prove` (a
 //!   feature, and the only part that starts another program) proves it with a solver.
 //!
 //! Cedar skips a rule that errs. So rules load only if they validate strictly, every request and
 //! entity is checked against the schema, any error refuses, and the monitor has to say yes.
 
+mod alike;
 pub mod ask;
 pub mod caller;
 mod cedar;
@@ -37,6 +40,7 @@ pub mod prove;
 mod release;
 pub mod rules;
 mod staff;
+pub mod survey;
 pub mod texts;
 pub mod verdict;
 pub mod words;

@@ -20,6 +20,11 @@ impl Monitor {
         Monitor { invariants }
     }
 
+    /// The invariants of an act.
+    pub(crate) fn watching(&self, action: &EntityUid) -> Option<&PolicySet> {
+        self.invariants.get(action)
+    }
+
     /// Whether every invariant of the act holds. An act that has none meets none.
     pub(crate) fn is_content(&self, authorizer: &Authorizer, question: &Question) -> bool {
         let action = question.request.action();

@@ -14,6 +14,7 @@ use cedar_policy::{
     ResourceConstraint, Schema,
 };
 
+use crate::alike::Named;
 use crate::cedar::Lexicon;
 use crate::monitor::Monitor;
 use crate::proof::{NotAProof, Proof};
@@ -207,6 +208,16 @@ impl Rules {
     /// The rules that can speak about this act; none for an act that the schema does not know.
     pub(crate) fn policies(&self, action: &EntityUid) -> Option<&PolicySet> {
         self.policies.get(action)
+    }
+
+    /// What the rules name, invariants included, that can speak about a release.
+    pub(crate) fn named(&self) -> Named {
+        let release = self.lexicon.release_actions();
+        let rules = release.iter().filter_map(|action| self.policies(action));
+        let watch = release
+            .iter()
+            .filter_map(|action| self.monitor.watching(action));
+        Named::by(rules.chain(watch).flat_map(PolicySet::policies))
     }
 
     /// The same rules with one of them lost, to see what the monitor makes of it.

@@ -25,14 +25,18 @@ pub fn decide(world: &World) -> Result<&'static str, &'static str> {
     else {
         return Err("unknown");
     };
-    let (Fact::Known(relationships), Fact::Known(agreements), Fact::Known(trained)) = (
-        &facts.relationships,
-        &facts.holders[0].agreements,
-        &person.trained_until_ms,
-    ) else {
+    let (Fact::Known(agreements), Fact::Known(trained)) =
+        (&facts.holders[0].agreements, &person.trained_until_ms)
+    else {
         return Err("unknown");
     };
     let scope = &world.scope;
+    // Only care rests on a relationship.
+    let relationships: &[Relationship] = match &facts.relationships {
+        Fact::Known(relationships) => relationships,
+        Fact::Unknown(_) if scope.purpose != Purpose::Treat => &[],
+        Fact::Unknown(_) => return Err("unknown"),
+    };
     let record = &facts.holders[0].records[0];
     let named = scope
         .categories
@@ -86,6 +90,12 @@ pub fn decide(world: &World) -> Result<&'static str, &'static str> {
     let Some(agreement) = agreement.filter(|it| is_in_force(it, world, person)) else {
         return Err("never-without-agreement");
     };
+    if agreement.accepted_by.is_empty()
+        || agreement.accepted_by == agreement.proposed_by
+        || now < agreement.cooled_ms
+    {
+        return Err("never-before-both-agreed");
+    }
     if !agreement.categories.contains(&record.category) {
         return Err("never-beyond-the-agreement");
     }
