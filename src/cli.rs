@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod connect;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

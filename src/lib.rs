@@ -15,7 +15,8 @@
 //! ```text
 //! 7  main                           arguments and exit codes
 //!    cli                            what each command does and says
-//! 6  demo                           the whole story, each line of it checked
+//! 6  connector                      a hospital's and a practice's sidecar: plain FHIR on loopback, every answer checked
+//!    demo                           the whole story, each line of it checked
 //!    bench                          figures, measured on this machine
 //!    dev                            a ready-made world, served
 //! 5  http                           the table of routes; one file a protocol; `answer` alone makes responses
@@ -99,6 +100,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod connector;
 pub mod demo;
 pub mod dev;
 pub mod disk;

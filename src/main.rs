@@ -93,6 +93,11 @@ enum Command {
         #[command(subcommand)]
         command: Store,
     },
+    /// Connect local software to a gateway: a sidecar on this machine's loopback that holds the keys.
+    Connect {
+        #[command(subcommand)]
+        command: cli::connect::Connect,
+    },
     /// Administer a running gateway, over mutual TLS.
     Admin(cli::admin::Arguments),
     /// Offer a client's own keys for registration, and prove that its private halves are there.
@@ -266,6 +271,7 @@ fn main() -> ExitCode {
             json,
         ),
         Command::Init { config, statements } => cli::init(&config, &statements),
+        Command::Connect { command } => cli::connect::connect(&command),
         Command::Admin(arguments) => cli::admin::admin(arguments),
         Command::Possession { command } => cli::admin::possession(&command),
         Command::Completions { shell } => {

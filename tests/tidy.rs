@@ -52,6 +52,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ),
     ("connect", "keys", "ledger"),
     ("audit", "keys", "connect ledger"),
+    ("connector", "keys policy", "clock connect fhir ledger"),
     (
         "dev",
         "keys policy",
@@ -62,7 +63,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "cli",
         "keys policy",
-        "assembly audit bench clock config connect demo dev facts http ledger rulebook",
+        "assembly audit bench clock config connect connector demo dev facts http ledger rulebook",
     ),
 ];
 

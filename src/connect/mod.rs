@@ -41,6 +41,8 @@ pub struct Opened {
     pub records: Vec<Record>,
     /// The ledger's entry of this release.
     pub entry: Evidence,
+    /// The `jti` of the access token that the ticket was made for; none where nothing was found.
+    pub token: Option<String>,
     /// Where the next page is.
     pub next: Option<String>,
 }
@@ -49,6 +51,8 @@ pub struct Opened {
 pub struct Record {
     /// `TYPE/ID`, as its practice calls it.
     pub name: String,
+    /// The `fullUrl` that it had in the Bundle it was deposited in.
+    pub full_url: Option<String>,
     /// Record id and version.
     pub kid: String,
     /// ODS code of the practice that filed it.
@@ -209,8 +213,8 @@ impl Party {
         let entry = check(receipt, &self.vkey).map_err(broken)?;
         let next = first.get("next").and_then(Value::as_str).map(str::to_owned);
         let ticket = first.get("ticket").and_then(Value::as_str);
-        let records = match (ticket, records) {
-            (None, []) => Vec::new(),
+        let (records, token) = match (ticket, records) {
+            (None, []) => (Vec::new(), None),
             (None, _) => return Err(broken("records came without a ticket")),
             (Some(ticket), records) => {
                 self.open_records(ticket, records, &entry, (patient, keys, now_s))?
@@ -219,6 +223,7 @@ impl Party {
         Ok(Opened {
             records,
             entry,
+            token,
             next,
         })
     }
@@ -229,7 +234,7 @@ impl Party {
         records: &[Value],
         entry: &Evidence,
         (patient, keys, now_s): (&str, &[PublicJwk], u64),
-    ) -> Result<Vec<Record>, OpenError> {
+    ) -> Result<(Vec<Record>, Option<String>), OpenError> {
         let open = self
             .open
             .as_ref()
@@ -269,13 +274,14 @@ impl Party {
                 keys::open_record(&key.dek, &key.kid, record).map_err(broken)?;
             out.push(Record {
                 name: key.res.clone(),
+                full_url: key.full_url.clone(),
                 kid,
                 practice: deposit.iss,
                 media_type,
                 text: Bytes::copy_from_slice(text.as_bytes()),
             });
         }
-        Ok(out)
+        Ok((out, Some(ticket.token.clone())))
     }
 }
 

@@ -194,12 +194,32 @@ impl World {
         let path = self.dir.join("world.json");
         let vkey = self.dir.join("log.vkey");
         write(&vkey, format!("{}\n", self.vkey).as_bytes())?;
+        for member in MEMBERS {
+            self.write_connector(member)?;
+        }
         let world = asks::world(&self.issuer, &self.vkey, more);
         let text = serde_json::to_vec_pretty(&world).unwrap_or_default();
         // Why last and by rename: whoever waits for the file finds it whole and the world served.
         let fresh = self.dir.join("world.json.new");
         write(&fresh, &text)?;
         std::fs::rename(&fresh, &path).map_err(|error| WorldError::File { path, error })
+    }
+
+    /// What `sallyport connect` is told, for who has a sidecar: hospitals and practices.
+    fn write_connector(&self, member: &Member) -> Result<(), WorldError> {
+        if !matches!(member.role, "hospital" | "research" | "practice") {
+            return Ok(());
+        }
+        let text = format!(
+            "# For `sallyport connect`.\nlisten = \"127.0.0.1:0\"\nurl = \"{}\"\nca = \"../../ca.pem\"\nclient = \"{}\"\nkeys = \".\"\nlog_key = \"../../log.vkey\"\nkeep = \"kept\"\n",
+            self.issuer, member.client_id,
+        );
+        let path = self
+            .dir
+            .join("clients")
+            .join(member.name)
+            .join("connect.toml");
+        write(&path, text.as_bytes())
     }
 
     /// The gateway's base URL.
