@@ -2,6 +2,7 @@
 //! does. `open` never creates anything: an empty folder at start is an error, not a fresh log.
 
 mod advice;
+mod fill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::token::{ASSERTION_SECONDS, Tokens};
 use crate::vault::{FAMILIES, Strongroom, Tombstone, Vault};
 
 mod restore;
+pub use fill::fill;
 pub use restore::{Restored, restore};
 
 /// Why there is no gateway. Each says what to do.

@@ -62,6 +62,9 @@ enum Command {
         /// Clients at once.
         #[arg(long, default_value_t = 64)]
         clients: usize,
+        /// Patients' keys that a rotation rewraps.
+        #[arg(long, default_value_t = 10_000)]
+        keys: usize,
         /// Seconds for each figure.
         #[arg(long, default_value_t = 5)]
         seconds: u64,
@@ -258,6 +261,7 @@ fn main() -> ExitCode {
         Command::Bench {
             patients,
             clients,
+            keys,
             seconds,
             only,
             json,
@@ -265,6 +269,7 @@ fn main() -> ExitCode {
             Size {
                 patients,
                 clients,
+                keys,
                 seconds,
                 only: &only,
             },

@@ -17,6 +17,7 @@ use sallyport::assembly;
 use sallyport::config::Config;
 use sallyport::connect::{Party, Reply};
 use sallyport::ledger::audit;
+use sallyport::store::{Store as _, WriteSet};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -185,4 +186,79 @@ async fn an_erased_patient_stays_erased_and_the_gateway_says_when_it_is_complete
     assert_eq!((events("patient.erase"), events("patient.erased")), (1, 1));
     assert_eq!(events("key.destroyed"), 1);
     assert!(entries.values().all(|leaf| !leaf.contains(nhs)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_still_wraps_keys_is_not_retired_and_the_answer_says_how_many() {
+    const KEYS: usize = 40_000;
+    let stage = Stage::new().await;
+    let (dir, _) = stage.stop().await;
+    let (store, room) = store_behind(dir.path());
+    let practice = policy::words::Ods::try_from(PRACTICE_A).unwrap();
+    for _ in 0..KEYS / 4_000 {
+        let writes = room.record_keys(&practice, 4_000).unwrap();
+        let token = None;
+        store.commit(WriteSet { writes, token }).await.unwrap();
+    }
+    drop((store, room));
+    let stage = Stage::again(dir, any()).await.unwrap();
+    let admin = stage.party("admin-1");
+    let retire = |version: u64| {
+        let admin = stage.party("admin-1");
+        async move {
+            let path = format!("/admin/keys/{PRACTICE_A}/retire");
+            post(&admin, &path, &json!({ "version": version })).await
+        }
+    };
+    let reply = retire(1).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert!(reply.text().contains("is active"), "{}", reply.text());
+    let turned = turn(&admin, PRACTICE_A, "rotate").await;
+    assert_eq!(turned.status, StatusCode::ACCEPTED, "{}", turned.text());
+    // At once, with the rewrap under way.
+    let reply = retire(1).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    let said = reply.json();
+    let text = said["error_description"].as_str().unwrap();
+    let left = text
+        .split_whitespace()
+        .find_map(|word| word.parse::<usize>().ok().filter(|left| *left > 1));
+    assert!(left.is_some_and(|left| left <= KEYS + 10), "{text}");
+    // A retired version only opens: once none is left, nothing is sealed under it again.
+    for _ in 0..600 {
+        let shown = shown(&admin, &format!("/admin/keys/{PRACTICE_A}")).await;
+        if shown["versions"][0]["state"] == "retired" {
+            assert_eq!(shown["versions"][0]["wraps"], 0);
+            assert!(shown["versions"][1]["wraps"].as_u64().unwrap() >= KEYS as u64);
+            assert_eq!(retire(2).await.status, StatusCode::CONFLICT, "in use");
+            assert_eq!(retire(9).await.status, StatusCode::CONFLICT, "no such");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the rotation does not finish");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyring_from_an_older_copy_starts_no_gateway() {
+    let stage = Stage::new().await;
+    let config = Config::load(&stage.path().join("sallyport.toml")).unwrap();
+    let (keyring, before) = (config.keyring(), folder());
+    let kept = before.path().join("keyring");
+    let put = |from: &std::path::Path, to: &std::path::Path| {
+        if from.is_dir() {
+            let _ = std::fs::remove_dir_all(to);
+            std::fs::create_dir_all(to).unwrap();
+            copy(from, to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    };
+    put(&keyring, &kept);
+    rotated(&stage.party("admin-1"), PRACTICE_A).await;
+    // What is wrapped under the new version could not be opened, and versions that were destroyed would be back.
+    let refused = stage.after(|_| put(&kept, &keyring)).await;
+    let refused = refused.err().expect("it does not serve").to_string();
+    assert!(refused.contains("the keyring stands at epoch"), "{refused}");
+    assert!(refused.contains("put the newer one back"), "{refused}");
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::connect::Party;
 
@@ -37,7 +38,7 @@ impl Figures {
         }
     }
 
-    fn quantile_ms(&self, part: f64) -> f64 {
+    pub(super) fn quantile_ms(&self, part: f64) -> f64 {
         let last = self.latencies_us.len().saturating_sub(1);
         let at = (last as f64 * part).round() as usize;
         self.latencies_us
@@ -108,15 +109,30 @@ impl Load {
         party: &Arc<Party>,
         asks: Vec<(String, String)>,
     ) -> Figures {
+        let (stop, stopped) = watch::channel(false);
+        let timer = async {
+            tokio::time::sleep(self.seconds).await;
+            stop.send_replace(true);
+        };
+        tokio::join!(self.until(party, asks, stopped), timer).0
+    }
+
+    /// Asks them until it is told to stop.
+    pub(super) async fn until(
+        self,
+        party: &Arc<Party>,
+        asks: Vec<(String, String)>,
+        stopped: watch::Receiver<bool>,
+    ) -> Figures {
         let (asks, next) = (Arc::new(asks), Arc::new(AtomicUsize::new(0)));
         let began = Instant::now();
-        let until = began + self.seconds;
         let mut clients = tokio::task::JoinSet::new();
         for _ in 0..self.clients {
             let (party, asks, next) = (Arc::clone(party), Arc::clone(&asks), Arc::clone(&next));
+            let stopped = stopped.clone();
             clients.spawn(async move {
                 let (mut latencies, mut failed, mut bytes) = (Vec::new(), 0, 0);
-                while Instant::now() < until {
+                while !*stopped.borrow() {
                     let n = next.fetch_add(1, Ordering::Relaxed) % asks.len().max(1);
                     let Some((path, token)) = asks.get(n) else {
                         break;

@@ -4,13 +4,13 @@
 
 mod load;
 mod nginx;
+mod turning;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -28,6 +28,8 @@ pub struct Size<'a> {
     pub patients: usize,
     /// Clients at once.
     pub clients: usize,
+    /// Patients' keys that a rotation rewraps.
+    pub keys: usize,
     /// Seconds for each figure.
     pub seconds: u64,
     /// Which figures; none named is all of them.
@@ -51,7 +53,7 @@ pub enum Part {
     Single,
     /// Answers of 200 records.
     Many,
-    /// Record keys rewrapped.
+    /// Record keys rewrapped, and every other key turned, while hospitals read.
     Rotation,
     /// nginx serving the same bytes.
     Nginx,
@@ -91,11 +93,14 @@ pub async fn measure(size: Size<'_>, said: &mut dyn FnMut(&str, &Value)) -> Resu
     if size.wants(&[Part::Ledger]) {
         appends(&folder.path().join("alone"), size, said).await?;
     }
-    if size.only == [Part::Ledger] {
-        return Ok(());
-    }
     let patients: Vec<Patient> = (0..=size.patients).map(numbered).collect();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if size.wants(&[Part::Rotation]) {
+        turning::measure(&folder.path().join("turning"), any, &patients, size, said).await?;
+    }
+    if !size.wants(&[Part::Tokens, Part::Single, Part::Many, Part::Nginx]) {
+        return Ok(());
+    }
     let world = World::open(&folder.path().join("world"), any, &patients).await?;
     let hospital = Arc::new(world.party("hospital-a")?);
     let practice = Arc::new(world.party("practice-a")?);
@@ -116,9 +121,6 @@ pub async fn measure(size: Size<'_>, said: &mut dyn FnMut(&str, &Value)) -> Resu
         if let (Some(single), Some(many), true) = (&single, &many, size.wants(&[Part::Nginx])) {
             nginx::beside(&world, load, (single, many), said).await?;
         }
-    }
-    if size.wants(&[Part::Rotation]) {
-        rotation(&world, patients.len(), said).await?;
     }
     world.publish().await;
     let report = timed_audit(&world, said);
@@ -312,50 +314,6 @@ async fn thick(
     let figures = load.for_seconds(hospital, asks).await;
     said("answers of 200 records, 250 KB", &figures.to_json());
     Ok(figures)
-}
-
-async fn rotation(
-    world: &World,
-    patients: usize,
-    said: &mut dyn FnMut(&str, &Value),
-) -> Result<(), BenchError> {
-    let admin = world.party("admin-1")?;
-    let path = "/admin/keys/A81001";
-    let began = Instant::now();
-    let reply = admin
-        .http
-        .send(Method::POST, &format!("{path}/rotate"), &[], Vec::new())
-        .await?;
-    if reply.status != StatusCode::ACCEPTED {
-        return Err(OpenError::Status {
-            status: reply.status,
-            text: reply.text(),
-        }
-        .into());
-    }
-    let mut elapsed = began.elapsed();
-    for _ in 0..1000 {
-        let rows = admin
-            .http
-            .send(Method::GET, path, &[], Vec::new())
-            .await?
-            .json();
-        elapsed = began.elapsed();
-        if rows
-            .pointer("/kek")
-            .and_then(Value::as_array)
-            .is_some_and(|rows| rows.len() == 1)
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let per_second = (patients as f64 / elapsed.as_secs_f64()).round();
-    said(
-        "record keys rewrapped/s",
-        &json!({ "keys": patients, "per_second": per_second }),
-    );
-    Ok(())
 }
 
 /// The ledger alone: durable entries of the gateway's own, many in flight.

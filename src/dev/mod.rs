@@ -222,6 +222,18 @@ impl World {
         write(&path, text.as_bytes())
     }
 
+    /// Gives a stopped world's practice so many patients' keys, so that turning them can be measured.
+    ///
+    /// # Errors
+    /// What does not open or write.
+    pub async fn fill(dir: &Path, practice: &str, keys: usize) -> Result<(), WorldError> {
+        let foreign = |_| WorldError::Foreign(dir.to_owned());
+        let config = Config::load(&dir.join("sallyport.toml"))?;
+        let passphrase = read_secret(&dir.join("passphrase"))?;
+        let practice = policy::words::Ods::try_from(practice).map_err(foreign)?;
+        Ok(assembly::fill(&config, &passphrase, &practice, keys).await?)
+    }
+
     /// The gateway's base URL.
     #[must_use]
     pub fn url(&self) -> &str {

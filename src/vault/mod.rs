@@ -7,6 +7,7 @@
 mod disclose;
 mod erase;
 mod file;
+mod fill;
 mod handout;
 mod life;
 mod release;
