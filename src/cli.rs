@@ -124,6 +124,14 @@ pub fn dev(data: &Path, listen: SocketAddr) -> ExitCode {
             data.display(),
             world.url()
         ));
+        say(&format!(
+            "  {}/auditor   the auditor's page; for a browser:",
+            world.url()
+        ));
+        say(&format!(
+            "  openssl pkcs12 -export -in {0}/clients/auditor/cert.pem -inkey {0}/clients/auditor/key.pem -out auditor.p12",
+            data.display()
+        ));
         say("stop with Ctrl-C");
         asked_to_stop().await;
         world.stop().await

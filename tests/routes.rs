@@ -218,6 +218,9 @@ const TABLE: &[Row] = &[
     // Entry 0 founded the log and is no item: the right caller learns so, the wrong ones do not.
     row("GET", "/reviews/{entry}", "/reviews/0", Wants::Officer),
     row("POST", "/reviews/{entry}", "/reviews/0", Wants::Officer),
+    row("GET", "/auditor", "/auditor", Wants::Auditor),
+    row("GET", "/auditor/state", "/auditor/state", Wants::Auditor),
+    row("GET", "/auditor/{file}", "/auditor/app.js", Wants::Auditor),
     row("GET", "/admin/keys", "/admin/keys", Wants::Admin),
     row("GET", "/admin/erasures", "/admin/erasures", Wants::Admin),
     row("POST", "/admin/backup", "/admin/backup", Wants::Admin),
@@ -447,6 +450,140 @@ async fn a_stranger_under_the_right_ca_learns_nothing() {
         alike.dedup();
         assert!(alike.len() == 1, "{alike:#?}");
     }
+}
+
+/// A browser shows its user's certificate to any page that sends it here: what another site asks is refused like
+/// anything else, recorded, and not done, whoever's certificate it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_another_site_drives_is_refused_everywhere() {
+    let world = world().await;
+    let before = world.party("auditor").unwrap();
+    let size = entries(&before, world).await;
+    let mut alike: BTreeMap<bool, Vec<String>> = BTreeMap::new();
+    for row in TABLE {
+        let (method, body) = (
+            Method::from_bytes(row.route.0.as_bytes()).unwrap(),
+            body_of(row),
+        );
+        let party = world.party("privacy-officer").unwrap();
+        let mut driven = vec![
+            vec![("sec-fetch-site", "cross-site"), ("sallyport-page", "1")],
+            vec![
+                ("origin", "https://elsewhere.example"),
+                ("sallyport-page", "1"),
+            ],
+        ];
+        if method != Method::GET {
+            // Our own page says so in a header that no form of another site can send.
+            driven.push(vec![("sec-fetch-site", "same-origin")]);
+            driven.push(vec![("sec-fetch-site", "none"), ("sallyport-page", "1")]);
+        }
+        for headers in driven {
+            let reply = party
+                .http
+                .send(method.clone(), row.target, &headers, body.clone())
+                .await
+                .unwrap();
+            let status = reply.status;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{:?} {headers:?}", row.route);
+            let says = receipt(&reply, world.vkey()).leaf;
+            assert_eq!(says["ev"], "caller.refuse");
+            let side = row.route.1.starts_with("/fhir");
+            alike.entry(side).or_default().push(reply.text());
+        }
+    }
+    for (_, mut texts) in alike {
+        texts.dedup();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+    }
+    assert!(entries(&before, world).await > size + TABLE.len() as u64);
+}
+
+async fn entries(party: &Party, world: &World) -> u64 {
+    world.publish().await;
+    let note = party
+        .http
+        .send(Method::GET, "/log/checkpoint", &[], "")
+        .await;
+    note.unwrap()
+        .text()
+        .lines()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auditors_page_keeps_a_browser_to_its_own_files() {
+    let world = world().await;
+    let auditor = party(world, "auditor");
+    let get = |path: &'static str| {
+        auditor
+            .http
+            .send(Method::GET, path, &[("sec-fetch-site", "same-origin")], "")
+    };
+    let page = get("/auditor").await.unwrap();
+    assert!(page.text().starts_with("<!doctype html>"));
+    // Whatever the page or one of its scripts names is there, under the same rules, and of no other host.
+    let mut named = vec!["/auditor".to_owned()];
+    let mut at = 0;
+    while let Some(path) = named.get(at).cloned() {
+        at += 1;
+        let reply = auditor
+            .http
+            .send(Method::GET, &path, &[], "")
+            .await
+            .unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{path}");
+        let header = |name: &str| {
+            reply
+                .headers
+                .get(name)
+                .map_or("", |value| value.to_str().unwrap())
+                .to_owned()
+        };
+        let rules = header("content-security-policy");
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(rules.contains(rule), "{path}: {rules}");
+        }
+        assert!(
+            !rules.contains("unsafe") && !rules.contains("http"),
+            "{rules}"
+        );
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        let text = reply.text().replace("http://www.w3.org/2000/svg", "");
+        assert!(
+            !text.contains("http://") && !text.contains("https://"),
+            "{path} names another host"
+        );
+        assert!(
+            !text.contains("innerHTML") && !text.contains("style=\""),
+            "{path}"
+        );
+        let names = text
+            .split('"')
+            .filter_map(|name| match name.strip_prefix("./") {
+                Some(file) => file.ends_with(".js").then(|| format!("/auditor/{file}")),
+                None => name.starts_with("/auditor/").then(|| name.to_owned()),
+            });
+        for name in names.filter(|name| name.contains('.')) {
+            if !named.contains(&name) {
+                named.push(name);
+            }
+        }
+    }
+    assert!(named.len() > 12, "{named:?}");
+    assert_eq!(
+        get("/auditor/none.js").await.unwrap().status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 /// Tokens that parties of this world can have, by what they are for.

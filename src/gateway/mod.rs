@@ -42,6 +42,7 @@ use policy::{
 
 pub use directory::{Outcome, TrainingFile, Wish};
 pub use oversight::{Closing, Explanation, History, LINES_MAX, Listed, Looked, PatientNotice};
+pub use own::Asked;
 pub use telling::Line;
 
 use crate::alerts::Post;

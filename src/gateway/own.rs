@@ -7,23 +7,21 @@ use super::{Answer, Fault, Gateway};
 use crate::ledger::{Event, Extra, Receipt};
 use crate::token::Assertion;
 
+/// Whether somebody may, where nothing is done by it.
+pub enum Asked {
+    /// Yes.
+    Permitted,
+    /// It was refused and recorded.
+    Refused(Receipt),
+}
+
 impl Gateway {
     /// Whether this caller may read entries of the log; the reading is itself an entry.
     ///
     /// # Errors
     /// A fault of ours.
     pub async fn read_log(&self, caller: Caller, what: &str) -> Result<Answer<()>, Fault> {
-        let facts = self.of_client(&caller, self.clock.now_ms());
-        match policy::decide(
-            &self.rules,
-            Ask::new(
-                caller,
-                ReadLog {
-                    what: what.to_owned(),
-                },
-            ),
-            &facts,
-        ) {
+        match self.decide_read(caller, what) {
             Decision::Refuse(refusal) => Ok(Answer::Refused(
                 self.refuse(refusal, None, Extra::default()).await?,
             )),
@@ -33,6 +31,26 @@ impl Gateway {
                 Ok(Answer::Done((), receipt))
             }
         }
+    }
+
+    /// Whether this caller is one who reads the log, where nothing of it is read: only a refusal is an entry.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn may_read_log(&self, caller: Caller, what: &str) -> Result<Asked, Fault> {
+        match self.decide_read(caller, what) {
+            Decision::Refuse(refusal) => Ok(Asked::Refused(
+                self.refuse(refusal, None, Extra::default()).await?,
+            )),
+            // Why the grant may die here: nobody learns anything by it that stands in the gateway.
+            Decision::Permit(_grant) => Ok(Asked::Permitted),
+        }
+    }
+
+    fn decide_read(&self, caller: Caller, what: &str) -> Decision<ReadLog> {
+        let facts = self.of_client(&caller, self.clock.now_ms());
+        let what = what.to_owned();
+        policy::decide(&self.rules, Ask::new(caller, ReadLog { what }), &facts)
     }
 
     /// Revokes a token of this caller, if it is one; it is dead at the next request, also across a restart.

@@ -2,6 +2,7 @@
 //! of the table in `mod` without a row here does not compile. Shapes are named here and stand in `shapes.json`.
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 pub(super) const AS_JSON: &str = "application/json";
 pub(super) const AS_FHIR: &str = "application/fhir+json; charset=utf-8";
@@ -324,6 +325,13 @@ pub(super) const DESCRIBED: &[Operation] = &[
         .takes(JSON, "Found")
         .answers(&[json(200, "Closed.", "ReviewClosed").receipted()])
         .refuses(&[404, 409]),
+    get("/auditor", "auditorsPage", "For an auditor or privacy officer: the page for a browser; opening it is an entry.")
+        .answers(&[answer(200, "HTML; its files follow.", HTML, "Bytes").receipted()]),
+    get("/auditor/state", "auditorsState", "For an auditor or privacy officer: what stands now that no entry says.")
+        .answers(&[json(200, "Health, alarms, feeds, ages of keys.", "Standing").receipted()]),
+    get("/auditor/{file}", "auditorsFile", "For an auditor or privacy officer: a file of the page.")
+        .answers(&[answer(200, "A script, the style or the icon.", "*/*", "Bytes")])
+        .refuses(&[404]),
     get("/admin/keys", "keys", "For an administrator: every key there is.")
         .answers(&[json(200, "Names and states; no route shows a key.", "Keys").receipted()]),
     get("/admin/keys/{key}", "key", "For an administrator: one key.")

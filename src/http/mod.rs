@@ -4,6 +4,7 @@
 mod admin;
 mod agreement;
 mod answer;
+mod browser;
 mod budget;
 mod described;
 mod feed;
@@ -15,6 +16,7 @@ mod oauth;
 mod openapi;
 mod operations;
 mod oversight;
+mod page;
 mod serve;
 
 use std::pin::Pin;
@@ -94,6 +96,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/reviews"),
     ("GET", "/reviews/{entry}"),
     ("POST", "/reviews/{entry}"),
+    ("GET", "/auditor"),
+    ("GET", "/auditor/state"),
+    ("GET", "/auditor/{file}"),
     ("GET", "/admin/keys"),
     ("GET", "/admin/keys/{key}"),
     ("POST", "/admin/keys/{key}/rotate"),
@@ -163,6 +168,9 @@ pub fn router(app: Shared) -> Router {
             "/reviews/{entry}",
             get(oversight::item).post(oversight::close),
         )
+        .route(page::DOCUMENT, get(page::document))
+        .route("/auditor/state", get(page::state))
+        .route("/auditor/{file}", get(page::file))
         .route("/admin/keys", get(key_acts::all))
         .route("/admin/keys/{key}", get(key_acts::one))
         .route("/admin/keys/{key}/rotate", post(key_acts::rotate))
@@ -292,6 +300,11 @@ impl FromRequestParts<Shared> for Client {
             .budgets
             .take(registered.id.as_str(), app.gateway.clock().now_ms());
         let turn = turn.map_err(|_| say(Problem::Spent))?;
+        if browser::asks_for_another(parts, page::DOCUMENT) {
+            let (id, why) = (registered.id.as_str(), "a browser asked for another site");
+            let recorded = app.gateway.not_believed(id, why).await;
+            return Err(say(recorded.map_or_else(Problem::from, Problem::Refused)));
+        }
         if app.gateway.is_held() && !answers_held(parts.uri.path()) {
             let text = "this gateway was put back from a backup; two administrators must acknowledge that first";
             return Err(say(Problem::Unavailable(text)));
@@ -306,7 +319,9 @@ impl FromRequestParts<Shared> for Client {
 
 /// What is answered while nobody has acknowledged that a backup was put back: whoever can do it, and who checks the log.
 fn answers_held(path: &str) -> bool {
-    path.starts_with("/admin/") || path.starts_with("/log/")
+    ["/admin/", "/log/", page::DOCUMENT]
+        .iter()
+        .any(|begin| path.starts_with(begin))
 }
 
 impl Client {

@@ -141,7 +141,7 @@ impl Operation {
             "oauth" | ".well-known" => "tokens",
             "agreements" | "practices" => "agreements",
             "feed" => "objections",
-            "history" | "notices" | "reviews" => "oversight",
+            "auditor" | "history" | "notices" | "reviews" => "oversight",
             "log" => "log",
             "admin" => "administration",
             _ => "description",

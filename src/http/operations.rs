@@ -40,6 +40,16 @@ pub async fn operations(address: SocketAddr, app: Shared) -> std::io::Result<Joi
 /// 503 takes the gateway out of a balancer's list, so it says so only when nothing can be served: on a full disk
 /// emergencies still come here.
 async fn health(State(app): State<Shared>) -> Response {
+    let (status, word, why) = serving(&app);
+    let mut body = json!({ "status": word, "alerts": alerts(&app), "feeds": feeds(&app) });
+    if let (Some(why), Some(body)) = (why, body.as_object_mut()) {
+        body.insert("why".to_owned(), why.into());
+    }
+    json_response(status, &body)
+}
+
+/// Whether the gateway serves: as a status, in a word, and where it does not serve all, why and what to do.
+pub(super) fn serving(app: &Shared) -> (StatusCode, &'static str, Option<&'static str>) {
     let (ledger, store) = (app.gateway.ledger().health(), app.gateway.store());
     let (status, word, why) = if ledger.is_stopped {
         let why = "the ledger stopped after a disk error; look at the disk, then start again";
@@ -56,21 +66,19 @@ async fn health(State(app): State<Shared>) -> Response {
                    reads are served: free some space";
         (StatusCode::OK, "limited", why)
     } else {
-        let body = json!({ "status": "serving", "alerts": alerts(&app), "feeds": feeds(&app) });
-        return json_response(StatusCode::OK, &body);
+        return (StatusCode::OK, "serving", None);
     };
-    let body = json!({ "status": word, "why": why, "alerts": alerts(&app), "feeds": feeds(&app) });
-    json_response(status, &body)
+    (status, word, Some(why))
 }
 
 /// Which alarms stand, how many items are open, and whether anybody is told.
-fn alerts(app: &Shared) -> Value {
+pub(super) fn alerts(app: &Shared) -> Value {
     let (board, now_ms) = (app.gateway.post().board(), app.gateway.clock().now_ms());
     let targets = board.targets();
     let standing = board.standing();
-    let standing = standing
-        .iter()
-        .map(|it| json!({ "alert": it.code, "of": it.of, "since_ms": it.ts_ms }));
+    let standing = standing.iter().map(
+        |it| json!({ "alert": it.code, "of": it.of, "since_ms": it.ts_ms, "entry": it.entry }),
+    );
     let told = targets.iter().map(|it| {
         json!({
             "target": it.target, "undelivered": it.undelivered, "oldest_s": age_s(it.oldest_ms, now_ms), "failure": it.failure,
@@ -88,7 +96,7 @@ fn alerts(app: &Shared) -> Value {
 }
 
 /// How the feeds of objections stand.
-fn feeds(app: &Shared) -> Vec<Value> {
+pub(super) fn feeds(app: &Shared) -> Vec<Value> {
     let feeds = app.gateway.feeds();
     let one = feeds.iter().map(|(owner, standing)| {
         let row = standing.row.as_ref();

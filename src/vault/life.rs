@@ -114,7 +114,39 @@ pub struct KeyReport {
     pub versions: Vec<VersionReport>,
 }
 
+/// The version of a key that is in use, and since when.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActiveKey {
+    /// By which an admin calls it.
+    pub key: String,
+    /// `kek`, `signing` or `own`.
+    pub kind: &'static str,
+    /// What depends on it, in a sentence.
+    pub serves: &'static str,
+    /// Its number.
+    pub version: u32,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+}
+
 impl Vault {
+    /// Which version of each key is in use and how old it is; nothing is read from the store.
+    #[must_use]
+    pub fn active_keys(&self) -> Vec<ActiveKey> {
+        let active = |name: KeyName| {
+            let mut versions = read(&self.ring).versions(&name.family()).into_iter();
+            let key = versions.rfind(|key| key.state == KeyState::Active)?;
+            Some(ActiveKey {
+                key: name.as_str().to_owned(),
+                kind: name.kind(),
+                serves: serves(&name),
+                version: key.version,
+                created_ms: key.created_ms,
+            })
+        };
+        self.key_names().into_iter().filter_map(active).collect()
+    }
+
     /// The names of all keys there are.
     #[must_use]
     pub fn key_names(&self) -> Vec<KeyName> {
