@@ -74,6 +74,7 @@ impl Authority {
             open: Some(OpenKey::generate()),
             issuer: stage.world.url().to_owned(),
             vkey: stage.vkey().clone(),
+            seen: None,
         };
         (party, print)
     }
@@ -882,6 +883,7 @@ impl Firm {
             open: None,
             issuer: self.url.clone(),
             vkey: vkey.trim().parse().unwrap(),
+            seen: None,
         }
     }
 }

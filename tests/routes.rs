@@ -205,6 +205,12 @@ const TABLE: &[Row] = &[
         "/log/tile/0/000.p/1",
         Wants::Certificate,
     ),
+    row(
+        "GET",
+        "/log/consistency",
+        "/log/consistency?from=1&to=2",
+        Wants::Certificate,
+    ),
     // The same route again: entries are not for everybody.
     row(
         "GET",

@@ -102,8 +102,8 @@ pub async fn measure(size: Size<'_>, said: &mut dyn FnMut(&str, &Value)) -> Resu
         return Ok(());
     }
     let world = World::open(&folder.path().join("world"), any, &patients).await?;
-    let hospital = Arc::new(world.party("hospital-a")?);
-    let practice = Arc::new(world.party("practice-a")?);
+    let hospital = Arc::new(without_proofs(world.party("hospital-a")?));
+    let practice = Arc::new(without_proofs(world.party("practice-a")?));
     file_all(&practice, &patients, said).await?;
     let load = Load {
         clients: size.clients,
@@ -379,6 +379,14 @@ async fn appends(
     let figures = json!({ "entries": report.size, "per_second": per_second.round(), "holds": report.holds() });
     said("entries verified/s, raw re-hash, one core", &figures);
     Ok(())
+}
+
+/// Why without: what is measured is the gateway, and its clients run on the same machine.
+fn without_proofs(party: Party) -> Party {
+    Party {
+        seen: None,
+        ..party
+    }
 }
 
 fn timed_audit(world: &World, said: &mut dyn FnMut(&str, &Value)) -> bool {

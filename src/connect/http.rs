@@ -29,6 +29,9 @@ pub enum HttpError {
     /// No connection, or it broke: a refused certificate looks like this.
     #[error("no answer: {0}")]
     Connection(String),
+    /// There is one, and the log behind it is not the one that was seen before.
+    #[error(transparent)]
+    History(#[from] super::HistoryError),
     /// The request cannot be made.
     #[error("the request: {0}")]
     Request(String),

@@ -4,6 +4,7 @@
 
 mod http;
 mod possession;
+mod seen;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use http::{Http, HttpError, Reply};
 pub use possession::{Own, PossessionError};
+pub use seen::{HistoryError, Kept, Seen};
 
 use crate::ledger::{Evidence, Vkey, check};
 
@@ -33,6 +35,8 @@ pub struct Party {
     pub issuer: String,
     /// Verifies the log.
     pub vkey: Vkey,
+    /// What it has seen of the log: an answer that does not go on from there is not given out. `None` asks for no proofs.
+    pub seen: Option<Seen>,
 }
 
 /// A release that was checked, and its records opened.
@@ -116,9 +120,31 @@ impl Party {
         let body = serde_urlencoded::to_string(form)
             .map_err(|error| HttpError::Request(error.to_string()))?;
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        self.http
-            .send(Method::POST, "/oauth/token", &headers, body)
+        self.send(Method::POST, "/oauth/token", &headers, body)
             .await
+    }
+
+    /// Sends one request, and holds the answer's receipt against what was seen of the log before.
+    ///
+    /// # Errors
+    /// Where there is no answer, or its log is not the one that was seen.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Reply, HttpError> {
+        let Some(seen) = &self.seen else {
+            return self.http.send(method, path, headers, body).await;
+        };
+        let last = seen.last();
+        let size = last.as_ref().map(Kept::size);
+        let mut headers = headers.to_vec();
+        headers.extend(size.as_deref().map(|size| ("sallyport-seen", size)));
+        let reply = self.http.send(method, path, &headers, body).await?;
+        seen.take(&reply, last.as_ref(), &self.vkey)?;
+        Ok(reply)
     }
 
     /// A token for these details.
@@ -144,14 +170,13 @@ impl Party {
     /// # Errors
     /// Where there is no answer.
     pub async fn read(&self, path: &str, token: &str) -> Result<Reply, HttpError> {
-        self.http
-            .send(
-                Method::GET,
-                path,
-                &[("authorization", &format!("Bearer {token}"))],
-                Bytes::new(),
-            )
-            .await
+        self.send(
+            Method::GET,
+            path,
+            &[("authorization", &format!("Bearer {token}"))],
+            Bytes::new(),
+        )
+        .await
     }
 
     /// The keys that verify tickets and deposit signatures.

@@ -21,7 +21,7 @@ pub use cast::{HOSPITAL_A, HOSPITAL_B, MEMBERS, Member, Patient, referral};
 use crate::assembly::{self, AssemblyError};
 use crate::clock::Clock;
 use crate::config::{Config, Root, Tls};
-use crate::connect::{Http, HttpError, OpenError, Party};
+use crate::connect::{Http, HttpError, OpenError, Party, Seen};
 use crate::fhir::resource::FhirVersion;
 use crate::http::{self, App, Budgets, Serving, Shared, TlsError};
 use crate::ledger::Vkey;
@@ -310,6 +310,7 @@ fn party(dir: &Path, issuer: &str, vkey: &Vkey, member: &Member) -> Result<Party
         open,
         issuer,
         vkey: vkey.clone(),
+        seen: Some(Seen::default()),
     })
 }
 

@@ -323,8 +323,13 @@ pub(super) fn bytes_response(
     response
 }
 
+/// Entries under the checkpoint that the receipt of an answer stands under.
+#[derive(Clone, Copy)]
+pub(super) struct Under(pub u64);
+
 /// Adds the receipt of the decision that this answer carries.
 pub(super) fn with_receipt(mut response: Response, receipt: &Receipt, open: Open) -> Response {
+    response.extensions_mut().insert(Under(receipt.size()));
     if let Ok(value) = HeaderValue::from_str(&receipt.to_header(open)) {
         response.headers_mut().insert(RECEIPT.clone(), value);
     }

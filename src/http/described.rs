@@ -308,6 +308,10 @@ pub(super) const DESCRIBED: &[Operation] = &[
     get("/log/tile/{*path}", "tile", "A tile of the log; entries are for auditors, and reading them is an entry.")
         .answers(&[answer(200, "C2SP tlog-tiles.", BYTES, "Bytes").maybe_receipted()])
         .refuses(&[404]),
+    get("/log/consistency", "consistency", "That the log of one size is the beginning of that of another.")
+        .asks(&["from", "to"])
+        .answers(&[json(200, "The proof.", "Consistency")])
+        .refuses(&[404]),
     get("/history", "history", "Who asked for this patient's records, newest first.")
         .token("history")
         .asks(&["before", "limit"])

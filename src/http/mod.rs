@@ -6,6 +6,7 @@ mod agreement;
 mod answer;
 mod browser;
 mod budget;
+mod consistency;
 mod described;
 mod feed;
 mod fhir;
@@ -28,7 +29,7 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use hyper::body::{Body, Frame, SizeHint};
@@ -91,6 +92,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/feed/objections/settings"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
+    ("GET", "/log/consistency"),
     ("GET", "/history"),
     ("GET", "/notices"),
     ("GET", "/reviews"),
@@ -161,6 +163,7 @@ pub fn router(app: Shared) -> Router {
         .route("/feed/objections/settings", put(feed::settle))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
+        .route("/log/consistency", get(consistency::between))
         .route("/history", get(oversight::history))
         .route("/notices", get(oversight::notices))
         .route("/reviews", get(oversight::worklist))
@@ -190,6 +193,7 @@ pub fn router(app: Shared) -> Router {
         .fallback(nothing)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::FORM_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&app), consistency::attach))
         .layer(from_fn(bounded))
         .with_state(app)
 }

@@ -64,7 +64,14 @@ impl Folder {
         let leaf: Arc<str> = leaf.ok_or(ReadError::Damaged)?.into();
         let hash = tree::leaf_hash(leaf.as_bytes());
         let path = tree::inclusion_path(index, size, &mut |h, i| self.node(h, i))?;
-        Ok(Some(Receipt::new(index, leaf, hash, &path, &note, None)))
+        Ok(Some(Receipt::new(
+            index,
+            leaf,
+            hash,
+            &path,
+            (size, &note),
+            None,
+        )))
     }
 
     /// Proof that the log of `old` entries is a prefix of the published one; `None` if that is shorter, or `old` is 0.
@@ -87,7 +94,7 @@ impl Folder {
     }
 
     /// A node of the tree, from the tile that holds the hashes below it.
-    fn node(&self, height: u32, index: u64) -> Result<Hash, ReadError> {
+    pub(super) fn node(&self, height: u32, index: u64) -> Result<Hash, ReadError> {
         let (level, within) = ((height / 8) as u8, height % 8);
         let (first, count) = (index << within, 1 << within);
         let place = (first % tree::TILE_WIDTH) as u16;

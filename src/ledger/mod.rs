@@ -60,6 +60,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tree::{Forgotten, Hash};
 use writer::{Order, Pen, Shared, Writer};
 
 /// Entries that may wait for the writer; more are turned away at once.
@@ -310,7 +311,7 @@ impl Ledger {
             &recovered.tree,
             (recovered.end.segment, recovered.end.offset),
         )?;
-        let shared = Arc::new(Shared::new(head));
+        let shared = Arc::new(Shared::new(head, recovered.tree));
         let (tree, at) = recovered.settled;
         let reader = Reader::resume(disk.clone(), &place.journal, at)?;
         let mut publisher =
@@ -331,7 +332,6 @@ impl Ledger {
             orders: taken,
             chores: chores.clone(),
             journal: Appender::resume(spare.clone(), recovered.end)?,
-            tree: recovered.tree,
             pen,
             shared: shared.clone(),
             clock: options.clock.clone(),
@@ -481,6 +481,23 @@ impl Ledger {
         self.0.folder.consistency(old)
     }
 
+    /// RFC 6962 §2.1.2 proof that the log of `old` entries is a prefix of the signed one of `size`, published or not yet;
+    /// `None` where `old` is 0 or more than `size`, or so many are not signed.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the folder does not hold what was published.
+    pub fn consistency_between(&self, old: u64, size: u64) -> Result<Option<Vec<Hash>>, ReadError> {
+        let shared = &self.0.shared;
+        if old == 0 || old > size || size > shared.head().size {
+            return Ok(None);
+        }
+        let mut node = |height, index| {
+            let kept = shared.tree().node(height, index);
+            kept.or_else(|Forgotten| self.0.folder.node(height, index))
+        };
+        tree::consistency_path(old, size, &mut node).map(Some)
+    }
+
     /// Shows signed entries with their sealed bodies from index `from` on, until `visit` breaks off. Reads files.
     ///
     /// # Errors
@@ -549,7 +566,7 @@ impl Ledger {
             entered.leaf.into(),
             entered.leaf_hash,
             &entered.path,
-            &entered.checkpoint,
+            (entered.size, &entered.checkpoint),
             openings,
         ))
     }

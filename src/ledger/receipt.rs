@@ -22,6 +22,7 @@ pub struct Receipt {
     index: u64,
     leaf: Arc<str>,
     leaf_hash: Hash,
+    size: u64,
     proof: Arc<str>,
     openings: Option<Arc<Openings>>,
 }
@@ -43,7 +44,7 @@ impl Receipt {
         leaf: Arc<str>,
         leaf_hash: Hash,
         path: &[Hash],
-        checkpoint: &str,
+        (size, checkpoint): (u64, &str),
         openings: Option<Arc<Openings>>,
     ) -> Self {
         let proof = proof_text(index, path, checkpoint).into();
@@ -51,6 +52,7 @@ impl Receipt {
             index,
             leaf,
             leaf_hash,
+            size,
             proof,
             openings,
         }
@@ -79,6 +81,12 @@ impl Receipt {
     #[must_use]
     pub fn leaf_hash(&self) -> &Hash {
         &self.leaf_hash
+    }
+
+    /// Entries under the checkpoint that it stands under.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// The inclusion proof with its signed checkpoint.
@@ -131,6 +139,8 @@ pub struct Evidence {
     pub leaf: Map<String, Value>,
     /// The checkpoint that includes it.
     pub checkpoint: Checkpoint,
+    /// The same as it was signed.
+    pub note: String,
     /// Opened values by name, each equal to its commitment.
     pub opened: Map<String, Value>,
 }
@@ -186,6 +196,7 @@ pub fn check(receipt: &Value, key: &Vkey) -> Result<Evidence, CheckError> {
         leaf_hash,
         leaf,
         checkpoint,
+        note: note.to_owned(),
         opened,
     })
 }

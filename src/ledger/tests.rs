@@ -283,7 +283,7 @@ fn a_leaf_stands_where_it_says() {
     let leaf = draft.leaf(4, 9);
     let (origin, size, root) = (ORIGIN.to_owned(), 1, tree::leaf_hash(leaf.as_bytes()));
     let note = Checkpoint { origin, size, root }.sign(&world.key(), &*world.signer);
-    let receipt = Receipt::new(0, leaf.into(), root, &[], &note, None);
+    let receipt = Receipt::new(0, leaf.into(), root, &[], (1, &note), None);
     let wrong = check(&receipt.to_json(Open::All), &world.key());
     assert!(matches!(wrong, Err(CheckError::Leaf(_))), "{wrong:?}");
 }
@@ -593,7 +593,7 @@ fn the_frozen_vector_still_comes_out() {
     let proof = vector["receipt"]["proof"].as_str().unwrap();
     let note = proof.split_once("\n\n").unwrap().1;
     let leaf = leaves[1].clone().into();
-    let receipt = Receipt::new(1, leaf, hashes[1], &hashes[..1], note, Some(openings));
+    let receipt = Receipt::new(1, leaf, hashes[1], &hashes[..1], (2, note), Some(openings));
     let hex = |hash: &[u8]| {
         hash.iter()
             .map(|byte| format!("{byte:02x}"))

@@ -63,6 +63,8 @@ pub enum Keep {
     Peaks,
     /// Also the hashes of the tiles that are not full yet.
     Tiles,
+    /// Also every complete node that the tree of this size did not have.
+    Since(u64),
 }
 
 impl Tree {
@@ -141,6 +143,7 @@ impl Tree {
             let count = self.size.checked_shr(height as u32).unwrap_or(0);
             let from = match keep {
                 Keep::Tiles if height % 8 == 0 => count & !(TILE_WIDTH - 1),
+                Keep::Since(size) => (count & !1).min(size.checked_shr(height as u32).unwrap_or(0)),
                 Keep::Tiles | Keep::Peaks => count & !1,
             };
             while level.base < from && level.nodes.pop_front().is_some() {
@@ -149,7 +152,11 @@ impl Tree {
         }
     }
 
-    fn node(&self, height: u32, index: u64) -> Result<Hash, Forgotten> {
+    /// The complete node of that height and index.
+    ///
+    /// # Errors
+    /// [`Forgotten`] if it is not kept.
+    pub fn node(&self, height: u32, index: u64) -> Result<Hash, Forgotten> {
         let level = usize::try_from(height).ok();
         let level = level.and_then(|height| self.levels.get(height));
         level

@@ -17,13 +17,15 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Entries in a group at most. More wait for the next: a bound on what one caller waits for another.
 pub(super) const GROUP_ENTRIES_MAX: usize = 1024;
 /// Bytes of a group at most, one entry excepted.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Entries whose nodes are kept until they are published: 64 MiB of memory where the log folder cannot be written.
+const UNPUBLISHED_MAX: u64 = 1 << 20;
 
 /// What callers ask of the writer.
 pub(super) enum Order {
@@ -40,6 +42,7 @@ pub(super) struct Entered {
     pub(super) leaf: String,
     pub(super) leaf_hash: Hash,
     pub(super) path: Vec<Hash>,
+    pub(super) size: u64,
     pub(super) checkpoint: Arc<str>,
 }
 
@@ -56,14 +59,17 @@ pub(super) struct Head {
 /// What all parts of a running ledger look at.
 pub(super) struct Shared {
     head: Mutex<Head>,
+    /// Over all that is durable; of what is published the right edge alone.
+    tree: Mutex<Tree>,
     published: AtomicU64,
     stopped: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn new(head: Head) -> Self {
+    pub(super) fn new(head: Head, tree: Tree) -> Self {
         Self {
             head: Mutex::new(head),
+            tree: Mutex::new(tree),
             published: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
@@ -72,6 +78,10 @@ impl Shared {
     pub(super) fn head(&self) -> Head {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         head.clone()
+    }
+
+    pub(super) fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_head(&self, head: Head) {
@@ -123,7 +133,6 @@ pub(super) struct Writer {
     pub(super) orders: Receiver<Order>,
     pub(super) chores: Sender<Chore>,
     pub(super) journal: Appender,
-    pub(super) tree: Tree,
     pub(super) pen: Pen,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
@@ -152,6 +161,8 @@ enum Fit {
 }
 
 type Job = (Draft, Reply);
+/// An entry's index, its leaf hash and the path to the root.
+type Proven = (u64, Hash, Vec<Hash>);
 
 impl Writer {
     /// Serves until told to close, until the last handle is gone, or until an error.
@@ -251,30 +262,42 @@ impl Writer {
     fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
         self.journal.append(&batch.group)?;
         self.last_ts_ms = batch.ts_ms;
-        let first = self.tree.size();
-        let mut hashes = Vec::with_capacity(batch.waiting.len());
-        for waiting in &batch.waiting {
-            let leaf = batch.group.bytes().get(waiting.leaf_at.clone());
-            let hash = leaf_hash(leaf.unwrap_or_default());
-            self.tree.push(hash)?;
-            hashes.push(hash);
-        }
-        let head = self.pen.head(&self.tree, self.journal.end())?;
+        let (head, proven) = self.extend(&batch)?;
         self.shared.set_head(head.clone());
-        for ((index, leaf_hash), waiting) in (first..).zip(hashes).zip(batch.waiting) {
+        for ((index, leaf_hash, path), waiting) in proven.into_iter().zip(batch.waiting) {
             // Why before the answer: whoever has the answer may ask what the watch knows.
             (self.watch)(&Leaf::new(index, &waiting.leaf));
             let entered = Entered {
                 index,
                 leaf_hash,
                 leaf: waiting.leaf,
-                path: self.tree.path(index)?,
+                path,
+                size: head.size,
                 checkpoint: head.note.clone(),
             };
             let _ = waiting.reply.send(Ok(entered));
         }
-        self.tree.trim(Keep::Peaks);
         Ok(())
+    }
+
+    /// The tree with this group, signed, and what proves each of its entries.
+    fn extend(&self, batch: &Batch) -> Result<(Head, Vec<Proven>), CommitError> {
+        let mut tree = self.shared.tree();
+        let first = tree.size();
+        let mut hashes = Vec::with_capacity(batch.waiting.len());
+        for waiting in &batch.waiting {
+            let leaf = batch.group.bytes().get(waiting.leaf_at.clone());
+            let hash = leaf_hash(leaf.unwrap_or_default());
+            tree.push(hash)?;
+            hashes.push(hash);
+        }
+        let head = self.pen.head(&tree, self.journal.end())?;
+        let proven = (first..).zip(hashes);
+        let proven = proven.map(|(index, hash)| Ok((index, hash, tree.path(index)?)));
+        let proven = proven.collect::<Result<_, Forgotten>>()?;
+        let behind = head.size.saturating_sub(UNPUBLISHED_MAX);
+        tree.trim(Keep::Since(self.shared.published().max(behind)));
+        Ok((head, proven))
     }
 }
 
@@ -303,7 +326,7 @@ impl Batch {
             group,
             note,
             waiting: Vec::new(),
-            next_index: writer.tree.size(),
+            next_index: writer.shared.head().size,
             // Why max: a clock that goes back must not make time in the ledger go back.
             ts_ms: writer.clock.now_ms().max(writer.last_ts_ms),
         }

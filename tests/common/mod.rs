@@ -30,7 +30,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sallyport::clock::Clock;
 use sallyport::config::Config;
-use sallyport::connect::{Http, Opened, Party, Reply};
+use sallyport::connect::{Http, Opened, Party, Reply, Seen};
 use sallyport::dev::{MEMBERS, World, WorldError, referral};
 use sallyport::fhir::fixtures::{Fixture, small_set};
 use sallyport::ledger::{Evidence, Vkey, audit, check};
@@ -225,6 +225,7 @@ pub fn party_at(dir: &Path, name: &str) -> Party {
         open: text("open.jwk").map(|text| OpenKey::from_jwk(&text).ok().unwrap()),
         issuer: url.to_owned(),
         vkey,
+        seen: Some(Seen::default()),
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("audit_keys", audit_keys),
     ("jwk", jwk),
     ("receipt", receipt),
+    ("history", history),
     ("vkey", vkey),
     ("tile", tile),
     ("rules", rules),
@@ -213,6 +214,25 @@ fn receipt(bytes: &[u8]) {
     if let Ok(value) = serde_json::from_slice(bytes) {
         let _ = check(&value, &key);
     }
+}
+
+fn history(bytes: &[u8]) {
+    use sallyport::connect::{Reply, Seen};
+    let Ok(key) = Vkey::new("fuzz.example/log", [7; 32]) else {
+        return;
+    };
+    let mut headers = hyper::HeaderMap::new();
+    for name in ["sallyport-receipt", "sallyport-consistency"] {
+        if let Ok(value) = hyper::header::HeaderValue::from_bytes(bytes) {
+            headers.insert(name, value);
+        }
+    }
+    let reply = Reply {
+        status: hyper::StatusCode::OK,
+        headers,
+        body: Bytes::new(),
+    };
+    let _ = Seen::default().take(&reply, None, &key);
 }
 
 fn vkey(bytes: &[u8]) {
