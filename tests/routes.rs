@@ -300,8 +300,12 @@ async fn world() -> &'static World {
     .await
 }
 
+/// Why it asks for no proofs: its first request could not, and answers are compared with each other here.
 fn party(world: &World, name: &str) -> Party {
-    world.party(name).unwrap()
+    Party {
+        seen: None,
+        ..world.party(name).unwrap()
+    }
 }
 
 fn body_of(row: &Row) -> String {
