@@ -131,6 +131,8 @@ impl Config {
             open,
             issuer: self.issuer.clone().unwrap_or_else(|| self.url.clone()),
             vkey,
+            // Why none: its own watch proves every checkpoint, against what is published.
+            seen: None,
         })
     }
 }
