@@ -158,7 +158,7 @@ async fn turned(admin: &Party, key: &str) -> Result<Value, BenchError> {
                 "per_second": (keys as f64 / seconds).round(), "left": shown.pointer("/rotation/left"),
             }));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

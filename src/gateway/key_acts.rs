@@ -1,6 +1,8 @@
 //! What is done to keys. Each act is decided and recorded like any other, also when it is refused; what came of it is
 //! a second entry, which names the keyring's epoch. A rotation ends with the entry that none is left.
 
+use std::sync::Arc;
+
 use policy::{AdminAct, Ask, Caller, Decision, Grant};
 
 use super::{Answer, Fault, Gateway};
@@ -145,12 +147,13 @@ impl Gateway {
     ///
     /// # Errors
     /// A fault of ours; asking again takes it up where it stopped.
-    pub async fn rewrap(
-        &self,
-        owner: &Owner,
-        said: impl FnMut(&Rotation),
-    ) -> Result<Option<(Rotation, Receipt)>, Fault> {
-        let Some(rotation) = self.vault.rewrap(owner, said).await? else {
+    pub async fn rewrap(&self, owner: &Owner) -> Result<Option<(Rotation, Receipt)>, Fault> {
+        let (vault, own) = (Arc::clone(&self.vault), owner.clone());
+        let runtime = tokio::runtime::Handle::current();
+        // Why on a thread of its own: among a full house's requests each of its steps would wait behind all of them.
+        let turned = tokio::task::spawn_blocking(move || runtime.block_on(vault.rewrap(&own)));
+        let turned = turned.await;
+        let Some(rotation) = turned.map_err(|_| Fault::Bug("a rewrap's thread ended"))?? else {
             return Ok(None);
         };
         let event = Event::new("kek.rotated")
@@ -176,7 +179,7 @@ impl Gateway {
     pub async fn resume(&self) -> Result<(), Fault> {
         for owner in self.vault.unfinished() {
             tracing::info!(owner = owner.as_str(), "going on with a rotation");
-            self.rewrap(&owner, |_| ()).await?;
+            self.rewrap(&owner).await?;
         }
         Ok(())
     }

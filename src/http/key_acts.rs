@@ -118,7 +118,7 @@ pub(super) async fn rotate(
 }
 
 async fn rewrap(app: Shared, owner: Owner) {
-    if let Err(fault) = app.gateway.rewrap(&owner, |_| ()).await {
+    if let Err(fault) = app.gateway.rewrap(&owner).await {
         tracing::error!(%fault, owner = owner.as_str(), "the rewrap stopped; it is taken up again within five minutes");
     }
 }

@@ -68,6 +68,12 @@ pub struct Rotation {
     pub emptied: Vec<u32>,
 }
 
+/// Rows as they are to stand, and the key of the last one that was looked at.
+struct Batch {
+    writes: Vec<Write>,
+    last: Vec<u8>,
+}
+
 /// Why a rotation stopped; it is taken up again by asking once more.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
@@ -179,16 +185,12 @@ impl Vault {
         Ok((version, receipt))
     }
 
-    /// Rewraps the owner's keys until none is left under an older version, counts them again, and says so after each
-    /// batch; `None` if no rotation of theirs was unfinished. May be asked again at any time.
+    /// Rewraps the owner's keys until none is left under an older version, and counts them again; how far it has come
+    /// stands in [`Vault::rotations`]. `None` if no rotation of theirs was unfinished. May be asked again at any time.
     ///
     /// # Errors
     /// The store's, or a row that does not open.
-    pub async fn rewrap(
-        &self,
-        owner: &Owner,
-        mut said: impl FnMut(&Rotation),
-    ) -> Result<Option<Rotation>, RotationError> {
+    pub async fn rewrap(&self, owner: &Owner) -> Result<Option<Rotation>, RotationError> {
         let turn = self.rotations.turn(owner.as_str());
         let _turn = turn.lock().await;
         let family = owner.family();
@@ -208,48 +210,60 @@ impl Vault {
             rotation.left = older.map(|row| row.1).sum();
             rotation.of = rotation.of.max(rotation.left);
             self.rotations.say(&rotation);
-            said(&rotation);
             if rotation.left == 0 {
                 rotation.emptied = emptied;
                 self.rotations.say(&rotation);
                 return Ok(Some(rotation));
             }
-            self.pass(owner, &mut rotation, &mut said).await?;
+            self.pass(owner, &mut rotation).await?;
         }
     }
 
     /// Rewraps what it finds under older versions, once over all of the owner's rows.
-    async fn pass(
-        &self,
-        owner: &Owner,
-        rotation: &mut Rotation,
-        said: &mut impl FnMut(&Rotation),
-    ) -> Result<(), RotationError> {
-        let mut after = None;
-        loop {
-            let rows = self.rows_of(owner, after.take()).await?;
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            after = Some(last.key.clone());
-            let writes = self.rewrapped(owner, rotation.version, rows)?;
-            if writes.is_empty() {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let (count, token) = (writes.len() as u64, None);
-            match self.store.commit(WriteSet { writes, token }).await {
-                Ok(_) => {
-                    rotation.rewrapped += count;
-                    rotation.left = rotation.left.saturating_sub(count);
-                }
-                // Why: a deposit changed a row in between; the next pass finds it as it stands then.
-                Err(StoreError::Conflict | StoreError::Retryable) => {}
-                Err(other) => return Err(other.into()),
+    async fn pass(&self, owner: &Owner, rotation: &mut Rotation) -> Result<(), RotationError> {
+        let version = rotation.version;
+        let mut batch = self.batch(owner, version, None).await?;
+        while let Some(Batch { writes, last }) = batch {
+            let count = writes.len() as u64;
+            // While one batch is made durable the next one is read and rewrapped.
+            let (put, next) =
+                tokio::join!(self.put(writes), self.batch(owner, version, Some(last)));
+            if put? {
+                rotation.rewrapped += count;
+                rotation.left = rotation.left.saturating_sub(count);
             }
             self.rotations.say(rotation);
-            said(rotation);
+            batch = next?;
             tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// The next rows, as they are to stand; `None` after the last.
+    async fn batch(
+        &self,
+        owner: &Owner,
+        version: u32,
+        after: Option<Vec<u8>>,
+    ) -> Result<Option<Batch>, RotationError> {
+        let rows = self.rows_of(owner, after).await?;
+        let Some(last) = rows.last().map(|row| row.key.clone()) else {
+            return Ok(None);
+        };
+        let writes = self.rewrapped(owner, version, rows)?;
+        Ok(Some(Batch { writes, last }))
+    }
+
+    /// Whether they stand. A deposit may have changed a row in between: the next pass finds it as it stands then.
+    async fn put(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        if writes.is_empty() {
+            return Ok(true);
+        }
+        let token = None;
+        match self.store.commit(WriteSet { writes, token }).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict | StoreError::Retryable) => Ok(false),
+            Err(other) => Err(other),
         }
     }
 
