@@ -13,6 +13,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub mod rules;
+mod sharing;
 
 use crate::assembly;
 use crate::clock::Clock;

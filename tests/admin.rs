@@ -930,7 +930,7 @@ async fn the_operators_first_day_and_worst_day() {
         // The first practice and the first hospital.
         firm.run(
             "ines",
-            "admin organisation register A81001 --name Surgery --role practice",
+            "admin organisation register A81001 --name Surgery --role practice --contact mailto:guardian@surgery.example",
         );
         firm.run(
             "ines",
@@ -955,6 +955,11 @@ async fn the_operators_first_day_and_worst_day() {
         let head = "organisation,practitioner,requirement,completed,expires,evidence";
         let csv = format!("{head}\nRJ1,dr-okafor,data-security,2026-01-01,2029-01-01,ESR-1\n");
         std::fs::write(firm.dir.path().join("training.csv"), csv).unwrap();
+        // The hospital is an emergency provider, by two people.
+        std::fs::write(firm.dir.path().join("providers.txt"), "RJ1 # County\n").unwrap();
+        firm.both("admin providers publish providers.txt --why first-version");
+        let register = firm.run("tom", "admin providers list");
+        assert!(register.contains("version: 1"), "{register}");
         firm.run("ines", "admin training import training.csv --dry-run");
         firm.run("ines", "admin training import training.csv --why monthly");
         let report = firm.run("ines", "admin training export");
@@ -984,4 +989,52 @@ async fn the_operators_first_day_and_worst_day() {
     });
     let again = put(&practice, &deposit, "Observation/second", record).await;
     assert_eq!(again.status, StatusCode::FORBIDDEN, "{}", again.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_practices_first_system_is_let_in_by_two_and_a_further_one_waits_for_the_practices_word()
+{
+    let (stage, authority) = Authority::stage().await;
+    let (one, two) = (stage.party("admin-1"), stage.party("admin-2"));
+    let own = json!({ "type": "deposit", "practice": "C83001" });
+    // A practice names whom it wants told, or is not admitted.
+    let mut practice = json!({ "name": "Third surgery", "role": "practice" });
+    let reply = act(&one, "organisation.register", "C83001", practice.clone()).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT, "{}", reply.text());
+    assert!(reply.text().contains("contacts"), "{}", reply.text());
+    practice["contacts"] = json!(["mailto:guardian@third.example"]);
+    done(&act(&one, "organisation.register", "C83001", practice).await);
+    let system = async |party: &Party, id: &str, print: &str| {
+        let client = form("GP system", "practice", "C83001", &[print], None);
+        let proposed = act(&one, "client.register", id, client).await;
+        done(&approve(&two, &digest(&proposed)).await);
+        let digest = offered(&one, id, party, 0).await;
+        done(&approve(&two, &digest).await);
+    };
+    let (first, print) = authority.newcomer(&stage, "c-first", "C83001");
+    system(&first, "C83001", &print).await;
+    let deposit = token(&first, &own).await;
+    assert!(!deposit.is_empty());
+    // Two administrators put another system beside it: that the practice knows nothing of, and it does nothing.
+    let (second, print) = authority.newcomer(&stage, "c-second", "C83001-b");
+    system(&second, "C83001-b", &print).await;
+    denied(&second.ask(&own, now_s()).await.unwrap());
+    let side = agreement_of("C83001");
+    denied(&second.ask(&side, now_s()).await.unwrap());
+    let agree = token(&first, &side).await;
+    let path = "/practices/C83001/clients/C83001-b";
+    done(&send(&first, Method::PUT, path, &agree, "").await);
+    token(&second, &own).await;
+    // The practice lost its own: with none left that stands, two people let one in again.
+    done(&act(&one, "client.suspend", "C83001", Value::Null).await);
+    done(&act(&one, "client.suspend", "C83001-b", Value::Null).await);
+    let (third, print) = authority.newcomer(&stage, "c-third", "C83001-c");
+    system(&third, "C83001-c", &print).await;
+    token(&third, &own).await;
+    let vkey = stage.vkey().clone();
+    let (dir, _) = stage.stop().await;
+    let notices = events(dir.path(), &vkey, "notice");
+    let told = notices.iter().filter(|it| it["al"] == "practice.system");
+    let told: Vec<&Value> = told.map(|it| &it["about"]).collect();
+    assert_eq!(told, ["C83001", "C83001-b", "C83001-c"]);
 }

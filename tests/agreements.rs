@@ -11,81 +11,14 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use common::*;
 use hyper::{Method, StatusCode};
-use sallyport::clock::Clock;
-use sallyport::connect::{Party, Reply};
+use sallyport::connect::Reply;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const HOUR_MS: u64 = 3_600_000;
 const HOSPITAL_B: &str = "RM3";
 
-/// A world under a clock that the test moves.
-struct Moved {
-    served: Served,
-    dir: TempDir,
-    ahead_ms: Arc<AtomicU64>,
-}
-
 impl Moved {
-    async fn new() -> Self {
-        let (dir, _) = Stage::new().await.stop().await;
-        let ahead_ms = Arc::new(AtomicU64::new(0));
-        let served = Served::open_at(dir.path(), None, clock(&ahead_ms))
-            .await
-            .unwrap();
-        Self {
-            served,
-            dir,
-            ahead_ms,
-        }
-    }
-
-    fn party(&self, name: &str) -> Party {
-        party_at(self.dir.path(), name)
-    }
-
-    fn pass(&self, hours: u64) {
-        self.ahead_ms.fetch_add(hours * HOUR_MS, Ordering::SeqCst);
-    }
-
-    fn now_s(&self) -> u64 {
-        clock(&self.ahead_ms).now_s()
-    }
-
-    async fn token(&self, name: &str, details: &Value) -> String {
-        self.party(name)
-            .token(details, self.now_s())
-            .await
-            .expect("a token")
-    }
-
-    async fn ask(&self, name: &str, details: &Value) -> Reply {
-        self.party(name).ask(details, self.now_s()).await.unwrap()
-    }
-
-    /// One request in JSON with a token for these details.
-    async fn json(
-        &self,
-        name: &str,
-        details: &Value,
-        (method, path): (Method, &str),
-        body: &Value,
-    ) -> Reply {
-        let token = self.token(name, details).await;
-        let text = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
-        send(&self.party(name), method, path, &token, text).await
-    }
-
     async fn list(&self, name: &str, details: &Value) -> Vec<Value> {
         let reply = self
             .json(name, details, (Method::GET, "/agreements"), &Value::Null)
@@ -143,24 +76,12 @@ impl Moved {
     }
 }
 
-fn clock(ahead_ms: &Arc<AtomicU64>) -> Clock {
-    let ahead_ms = Arc::clone(ahead_ms);
-    let system = Clock::system();
-    Clock::from_fn(move || system.now_ms() + ahead_ms.load(Ordering::SeqCst))
-}
-
 /// What a doctor of the second hospital asks: the referral stands, and until now no agreement.
 fn ask_of_b() -> Value {
     with(
         treat(hale().nhs),
         &[("practitioner", json!({ "id": "dr-hart" }))],
     )
-}
-
-fn events(dir: &Path, vkey: &sallyport::ledger::Vkey, event: &str) -> Vec<Value> {
-    let leaves = entries(dir, vkey).into_values();
-    let leaves = leaves.map(|leaf| serde_json::from_str::<Value>(&leaf).unwrap());
-    leaves.filter(|leaf| leaf["ev"] == event).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,6 +176,24 @@ const TABLE: &[Row] = &[
         Wants::Agreement,
     ),
     row(
+        "GET",
+        "/practices/{practice}/register",
+        "/practices/A81001/register",
+        Wants::Agreement,
+    ),
+    row(
+        "PUT",
+        "/practices/{practice}/register/{reference}",
+        "/practices/A81001/register/routes",
+        Wants::Agreement,
+    ),
+    row(
+        "DELETE",
+        "/practices/{practice}/register/{reference}",
+        "/practices/A81001/register/routes",
+        Wants::Agreement,
+    ),
+    row(
         "POST",
         "/feed/objections",
         "/feed/objections",
@@ -268,6 +286,7 @@ const TABLE: &[Row] = &[
     ),
     row("GET", "/admin/status", "/admin/status", Wants::Admin),
     row("GET", "/admin/directory", "/admin/directory", Wants::Admin),
+    row("GET", "/admin/register", "/admin/register", Wants::Admin),
     row("GET", "/admin/training", "/admin/training", Wants::Admin),
     row("POST", "/admin/training", "/admin/training", Wants::Admin),
     row("POST", "/admin/acts", "/admin/acts", Wants::Admin),
@@ -312,6 +331,11 @@ fn body_of(row: &Row) -> String {
     let record = observation("routes-put", hale().nhs, "1-1", "2026-01-01");
     match row.route {
         ("PUT", path) if path.starts_with("/agreements") => agreed().0.to_string(),
+        ("PUT", "/practices/{practice}/register/{reference}") => json!({
+            "version": 1, "categories": ["medications", "allergies"], "from_ms": 0,
+            "until_ms": 9_000_000_000_000_u64, "signer": "Dr Ada Prior",
+        })
+        .to_string(),
         ("PUT", "/practices/{practice}") => json!({ "cooling_off_ms": 86_400_000 }).to_string(),
         ("POST", "/feed/objections") => {
             json!({ "end": { "count": 0, "digest": "0".repeat(64) } }).to_string()
@@ -809,6 +833,7 @@ async fn the_right_callers_are_let_in() {
     let accept = token(&hospital, &acceptance_of("RJ1")).await;
     let feed = json!({ "type": "objections", "practice": PRACTICE_A });
     let feed = token(&practice, &feed).await;
+    publish_providers(world).await;
     for row in TABLE {
         let reply = match row.wants {
             Wants::Records => play(row, &hospital, Some(&read)).await,
@@ -830,6 +855,19 @@ async fn the_right_callers_are_let_in() {
             reply.text()
         );
     }
+}
+
+/// A first version of the register of emergency providers, by two administrators.
+async fn publish_providers(world: &World) {
+    let act = json!({ "act": "providers.publish", "object": "1", "why": "routes", "payload": { "add": ["RJ1"] } });
+    let proposed = certified(&party(world, "admin-1"), Method::POST, "/admin/acts", act).await;
+    let digest = proposed.json()["proposal"]["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let approve = format!("/admin/proposals/{digest}/approve");
+    let done = certified(&party(world, "admin-2"), Method::POST, &approve, json!({})).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text());
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {

@@ -228,7 +228,7 @@ mod tests {
         let (guards, invariants) = (text(GUARDS), text(INVARIANTS));
         let guard = listed(
             &guards,
-            "a client or a public key, and letting in again what was stopped.\")",
+            "approving a secondary use, and letting in again what was stopped.\")",
             ".contains",
         );
         let invariant = listed(

@@ -24,6 +24,9 @@ use crate::ledger::Event;
 /// gives a compact JWS.
 pub type Signs = std::sync::Arc<dyn Fn(&str, &[u8]) -> String + Send + Sync>;
 
+/// Whom a practice wants told, by its code: addresses, for whoever passes letters on to them. Lent by the gateway.
+pub type Contacts = std::sync::Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>;
+
 /// How soon somebody has to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -125,6 +128,18 @@ kinds! {
     /// A practice changed which systems act for it.
     ClientsChanged = "clients.changed", Notification,
         "a practice accepted or dismissed a system that acts for it";
+    /// Two administrators registered a system that acts, or would act, in a practice's name.
+    PracticeSystem = "practice.system", Notification,
+        "a system was registered in this practice's name by two administrators: its contacts say at once if they do not know it";
+    /// The register of emergency providers has a new version.
+    ProvidersChanged = "providers.changed", Notification,
+        "the register of emergency providers has a new version; an addition acts for a practice once that practice accepts it";
+    /// A secondary use of a practice's records was approved.
+    ApprovalGiven = "approval.given", Notification,
+        "a secondary use of this practice's records was approved by two administrators";
+    /// Such an approval ended.
+    ApprovalEnded = "approval.ended", Notification,
+        "an approval of a secondary use of this practice's records was withdrawn";
     /// A key was destroyed.
     KeyDestroyed = "key.destroyed", Notification,
         "a version of a key was destroyed";

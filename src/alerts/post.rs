@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::board::delivered;
-use super::{Board, CLEAR, Heading, Kind, Level, Target};
+use super::{Board, CLEAR, Contacts, Heading, Kind, Level, Target};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 
@@ -36,6 +36,7 @@ pub(super) struct Letter {
     pub(super) count: u64,
     pub(super) first_ms: u64,
     pub(super) entries: Vec<u64>,
+    pub(super) contacts: Vec<String>,
 }
 
 impl Letter {
@@ -72,7 +73,7 @@ impl Letter {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        json!({
+        let mut value = json!({
             "alert": self.code,
             "event": self.event,
             "level": self.level().code(),
@@ -81,7 +82,11 @@ impl Letter {
             "first_ms": self.first_ms,
             "entries": self.entries,
             "says": self.says(),
-        })
+        });
+        if let (false, Some(members)) = (self.contacts.is_empty(), value.as_object_mut()) {
+            members.insert("contacts".to_owned(), json!(self.contacts));
+        }
+        value
     }
 }
 
@@ -100,6 +105,7 @@ fn merge(waiting: &[Heading]) -> Vec<(Letter, Vec<Heading>)> {
                 count: 0,
                 first_ms: heading.ts_ms,
                 entries: Vec::new(),
+                contacts: Vec::new(),
             };
             letters.push((letter, Vec::new()));
         }
@@ -151,18 +157,26 @@ impl Post {
     }
 
     /// Delivers until it is dropped. Each target has its own turn: one that is down holds up no other.
-    pub async fn deliver(&self, ledger: &Ledger) {
+    pub async fn deliver(&self, ledger: &Ledger, contacts: &Contacts) {
         let mut rounds = tokio::task::JoinSet::new();
         for target in &self.targets {
             let (board, target) = (Arc::clone(&self.board), Arc::clone(target));
             let (ledger, clock) = (ledger.clone(), self.clock.clone());
-            rounds.spawn(async move { deliver_to(&board, &target, &ledger, &clock).await });
+            let contacts = Contacts::clone(contacts);
+            let delivering =
+                async move { deliver_to(&board, (&target, &contacts), &ledger, &clock).await };
+            rounds.spawn(delivering);
         }
         while rounds.join_next().await.is_some() {}
     }
 }
 
-async fn deliver_to(board: &Board, target: &Target, ledger: &Ledger, clock: &Clock) {
+async fn deliver_to(
+    board: &Board,
+    (target, contacts): (&Target, &Contacts),
+    ledger: &Ledger,
+    clock: &Clock,
+) {
     let name = target.name();
     let mut retry = RETRY;
     loop {
@@ -170,7 +184,7 @@ async fn deliver_to(board: &Board, target: &Target, ledger: &Ledger, clock: &Clo
             refill(board, name, ledger, from).await;
         }
         let waiting = board.waiting(name).await;
-        let failed = round(board, target, ledger, clock, &waiting).await;
+        let failed = round(board, (target, contacts), ledger, clock, &waiting).await;
         let pause = match failed {
             None => {
                 retry = RETRY;
@@ -191,13 +205,14 @@ async fn deliver_to(board: &Board, target: &Target, ledger: &Ledger, clock: &Clo
 /// Sends what waits; why it could not, if so. What was taken is recorded as delivered, also when the rest was not.
 async fn round(
     board: &Board,
-    target: &Target,
+    (target, contacts): (&Target, &Contacts),
     ledger: &Ledger,
     clock: &Clock,
     waiting: &[Heading],
 ) -> Option<String> {
     let (mut upto, mut count, mut failed) = (None, 0, None);
-    for (letter, headings) in merge(waiting) {
+    for (mut letter, headings) in merge(waiting) {
+        letter.contacts = contacts(&letter.of);
         match target.send(&letter, clock.now_ms()).await {
             Ok(()) => {
                 if let Some((entry, more)) = board.sent(target.name(), &headings) {

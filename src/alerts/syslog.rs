@@ -114,6 +114,7 @@ mod tests {
             count: 2,
             first_ms: 1_790_000_000_123,
             entries: vec![7, 9],
+            contacts: Vec::new(),
         };
         let pid = std::process::id();
         let text = message(&letter);

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::sharing::{Approval, Providers};
 use super::{NO, complain, say};
 use crate::connect::{Http, Own, Reply};
 use crate::facts::Proposal;
@@ -67,19 +68,19 @@ pub struct Arguments {
 
 /// Why, in words for whoever reads the log later.
 #[derive(Args)]
-struct Why {
+pub(super) struct Why {
     /// Why: stands in the sealed body of the ledger's entry.
     #[arg(long, value_name = "TEXT", default_value = "")]
-    why: String,
+    pub(super) why: String,
 }
 
 /// An object that is stopped or let in again.
 #[derive(Args)]
-struct Named {
+pub(super) struct Named {
     /// Which one.
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
-    why: Why,
+    pub(super) why: Why,
 }
 
 #[derive(Subcommand)]
@@ -109,6 +110,12 @@ enum Command {
     /// Who is trained for what.
     #[command(subcommand)]
     Training(Training),
+    /// The register of emergency providers.
+    #[command(subcommand)]
+    Providers(Providers),
+    /// Approvals of secondary uses, as PRACTICE/ORGANISATION/REFERENCE.
+    #[command(subcommand)]
+    Approval(Approval),
     /// Access tokens.
     #[command(subcommand)]
     Token(Token),
@@ -143,6 +150,10 @@ enum Organisation {
         /// practice, hospital, research or admin.
         #[arg(long)]
         role: String,
+        /// Whom a practice wants told what is done in its name, such as mailto:guardian@practice.example; required of a new
+        /// practice.
+        #[arg(long = "contact", value_name = "ADDRESS")]
+        contacts: Vec<String>,
         #[command(flatten)]
         why: Why,
     },
@@ -294,7 +305,7 @@ struct Place {
 }
 
 /// Why a command did not do what it was asked.
-enum Failed {
+pub(super) enum Failed {
     /// Refused, or it does not fit: exit code 1.
     Said(String),
     /// It could not be tried: exit code 2.
@@ -326,9 +337,9 @@ pub fn admin(arguments: Arguments) -> ExitCode {
 }
 
 /// An administrator's connection, and how to talk to the person at it.
-struct Desk {
+pub(super) struct Desk {
     http: Http,
-    json: bool,
+    pub(super) json: bool,
     yes: bool,
 }
 
@@ -391,6 +402,8 @@ impl Desk {
             Command::Practitioner(it) => self.practitioner(it).await,
             Command::Training(it) => self.training(it).await,
             Command::Recipient(it) => self.recipient(it).await,
+            Command::Providers(it) => self.providers(it).await,
+            Command::Approval(it) => self.approval(it).await,
             Command::Token(Token::Revoke(it)) => {
                 self.stop("token.revoke", &it.name, &it.why.why).await
             }
@@ -411,9 +424,13 @@ impl Desk {
                 ods,
                 name,
                 role,
+                contacts,
                 why,
             } => {
-                let payload = json!({ "name": name, "role": role });
+                let mut payload = json!({ "name": name, "role": role });
+                if let (false, Some(members)) = (contacts.is_empty(), payload.as_object_mut()) {
+                    members.insert("contacts".to_owned(), json!(contacts));
+                }
                 self.act("organisation.register", &ods, payload, &why.why)
                     .await
             }
@@ -608,12 +625,18 @@ impl Desk {
     }
 
     /// What stops or removes is confirmed first.
-    async fn stop(&self, act: &str, object: &str, why: &str) -> Result<(), Failed> {
+    pub(super) async fn stop(&self, act: &str, object: &str, why: &str) -> Result<(), Failed> {
         self.confirm(&format!("{act} {object}"), object)?;
         self.act(act, object, Value::Null, why).await
     }
 
-    async fn act(&self, act: &str, object: &str, payload: Value, why: &str) -> Result<(), Failed> {
+    pub(super) async fn act(
+        &self,
+        act: &str,
+        object: &str,
+        payload: Value,
+        why: &str,
+    ) -> Result<(), Failed> {
         let body = json!({ "act": act, "object": object, "why": why, "payload": payload });
         let reply = self.post("/admin/acts", &body).await?;
         let body = reply.json();
@@ -696,7 +719,7 @@ impl Desk {
     }
 
     /// Asks for the object's name, unless `--yes` was given.
-    fn confirm(&self, what: &str, object: &str) -> Result<(), Failed> {
+    pub(super) fn confirm(&self, what: &str, object: &str) -> Result<(), Failed> {
         if self.yes {
             return Ok(());
         }
@@ -719,7 +742,7 @@ impl Desk {
         }
     }
 
-    async fn show(&self, path: &str) -> Result<(), Failed> {
+    pub(super) async fn show(&self, path: &str) -> Result<(), Failed> {
         let reply = self.read(path).await?;
         if self.json {
             return self.told(&reply, "");
@@ -728,7 +751,7 @@ impl Desk {
         Ok(())
     }
 
-    async fn read(&self, path: &str) -> Result<Reply, Failed> {
+    pub(super) async fn read(&self, path: &str) -> Result<Reply, Failed> {
         judged(self.http.send(Method::GET, path, &[], "").await?)
     }
 
@@ -834,7 +857,7 @@ fn tell(proposal: &Proposal) {
 }
 
 /// JSON for a person: a member a line, lists of plain values on one.
-fn lines(value: &Value, depth: usize) {
+pub(super) fn lines(value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(members) => {

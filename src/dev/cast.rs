@@ -336,6 +336,8 @@ fn agreements(now_ms: u64) -> Vec<Statement> {
             .to_vec(),
         from_ms: day(now_ms, -1),
         until_ms: day(now_ms, 365),
+        stated_ms: 0,
+        withdrawn_ms: None,
     });
     [
         agreement(
@@ -372,6 +374,7 @@ fn directory(dir: &Path, now_ms: u64) -> Result<Vec<Statement>, WorldError> {
             name: member.name.to_owned(),
             role: role.to_owned(),
             suspended: false,
+            contacts: Vec::new(),
         }));
         out.push(Statement::Client(client(dir, member)?));
     }
@@ -426,5 +429,6 @@ fn client(dir: &Path, member: &Member) -> Result<Client, WorldError> {
         person: member.person.map(str::to_owned),
         stopped: Vec::new(),
         older: Vec::new(),
+        waits: false,
     })
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::providers::{EmergencyProvider, KeeperWord};
 use super::statement::{StatementError, category, label, ods, purposes, wrong};
 
 /// How long a practice lets an agreement cool unless it says otherwise.
@@ -121,19 +122,6 @@ pub struct PracticeSettings {
     /// Whom to tell of every change, such as `mailto:` addresses.
     #[serde(default)]
     pub contacts: Vec<String>,
-}
-
-/// An organisation that the register of emergency providers names, from one version of it on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmergencyProvider {
-    /// ODS code.
-    pub ods: String,
-    /// The version of the register that added it, from 1.
-    pub since: u64,
-    /// The version that took it off again; it no longer acts then.
-    #[serde(default)]
-    pub until: Option<u64>,
 }
 
 /// Which system held which keys when something was said.
@@ -357,16 +345,7 @@ impl PracticeSettings {
         if self.cooling_off_ms > COOLING_OFF_MAX_MS {
             return Err(wrong("cooling_off_ms", "must be at most 30 days"));
         }
-        let plain = |contact: &String| {
-            (1..=120).contains(&contact.len()) && contact.bytes().all(|b| b.is_ascii_graphic())
-        };
-        if self.contacts.len() > CONTACTS_MAX || !self.contacts.iter().all(plain) {
-            return Err(wrong(
-                "contacts",
-                "must be at most 8 addresses of 1 to 120 printable characters without spaces",
-            ));
-        }
-        Ok(())
+        contacts(&self.contacts)
     }
 
     /// The cooling-off time that counts at this time. Why not simply the latest: whoever stole a practice's
@@ -393,43 +372,26 @@ impl PracticeSettings {
     }
 }
 
-impl EmergencyProvider {
-    /// Checks every member against its rule.
-    ///
-    /// # Errors
-    /// The member that breaks it.
-    pub fn check(&self) -> Result<(), StatementError> {
-        ods(&self.ods)?;
-        if self.since == 0 || self.until.is_some_and(|until| until <= self.since) {
-            return Err(wrong(
-                "since, until",
-                "must be versions of the register, from 1, in order",
-            ));
-        }
-        Ok(())
-    }
-}
-
 impl Standing {
     /// Puts a proposal and what answers it together.
     #[must_use]
     pub fn of(
         row: AgreementRow,
         countersigned: Option<&Countersignature>,
-        provider: Option<&EmergencyProvider>,
+        (provider, word): (Option<&EmergencyProvider>, Option<&KeeperWord>),
     ) -> Self {
         let accepted = match row.register {
             None => countersigned.and_then(|countersigned| countersigned.of(&row)),
-            // Why the provider and no countersignature: it is the register that speaks for it, and a provider that
-            // came later than the version accepted, or was taken off, is not spoken for.
+            // Why the provider and no countersignature: it is the register that speaks for it, by its keeper's answer,
+            // and a provider that came later than the version accepted, or was taken off, is not spoken for.
             Some(version) => provider
-                .filter(|provider| provider.ods == row.organisation)
-                .filter(|provider| provider.since <= version && provider.until.is_none())
-                .map(|_| Accepted {
-                    by: format!("register:{version}"),
+                .filter(|provider| provider.ods == row.organisation && provider.since <= version)
+                .zip(word.filter(|word| word.answers(&row)))
+                .map(|(provider, word)| Accepted {
+                    by: format!("register:{}", word.client),
                     signer: format!("register of emergency providers, version {version}"),
-                    at_ms: row.proposed_ms,
-                    ended_ms: None,
+                    at_ms: word.at_ms,
+                    ended_ms: provider.until.map(|_| provider.until_ms.unwrap_or(0)),
                 }),
         };
         Self { row, accepted }
@@ -503,6 +465,20 @@ impl Standing {
     }
 }
 
+/// Addresses of those who are told.
+pub(super) fn contacts(all: &[String]) -> Result<(), StatementError> {
+    let plain = |contact: &String| {
+        (1..=120).contains(&contact.len()) && contact.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if all.len() > CONTACTS_MAX || !all.iter().all(plain) {
+        return Err(wrong(
+            "contacts",
+            "must be at most 8 addresses of 1 to 120 printable characters without spaces",
+        ));
+    }
+    Ok(())
+}
+
 /// A reference stands in a path and in leaves: it is a code, not a text.
 pub(crate) fn reference(text: &str) -> Result<(), StatementError> {
     let code = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
@@ -514,7 +490,7 @@ pub(crate) fn reference(text: &str) -> Result<(), StatementError> {
 }
 
 /// A person who signs is named.
-fn signer(text: &str) -> Result<(), StatementError> {
+pub(super) fn signer(text: &str) -> Result<(), StatementError> {
     let named = text.chars().filter(|c| c.is_alphabetic()).count() >= 2;
     if named && text.chars().count() <= 120 && !text.chars().any(char::is_control) {
         Ok(())
@@ -574,7 +550,7 @@ mod tests {
     #[test]
     fn it_goes_from_proposed_to_in_force_and_ends() {
         let row = proposal();
-        let accepted = Standing::of(row.clone(), Some(&countersigned(&row)), None);
+        let accepted = Standing::of(row.clone(), Some(&countersigned(&row)), (None, None));
         for (hour, state) in [
             (3, State::Cooling),
             (26, State::InForce),
@@ -583,14 +559,18 @@ mod tests {
             assert_eq!(accepted.state(hour * HOUR), state, "{hour}");
         }
         assert_eq!(accepted.agreement().unwrap().cooled_ms, 26 * HOUR);
-        let alone = Standing::of(row.clone(), None, None);
+        let alone = Standing::of(row.clone(), None, (None, None));
         assert_eq!(alone.state(30 * HOUR), State::Proposed);
         assert_eq!(alone.agreement().unwrap().accepted_by, "");
         let withdrawn = AgreementRow {
             withdrawn_ms: Some(40 * HOUR),
             ..row
         };
-        let withdrawn = Standing::of(withdrawn.clone(), Some(&countersigned(&withdrawn)), None);
+        let withdrawn = Standing::of(
+            withdrawn.clone(),
+            Some(&countersigned(&withdrawn)),
+            (None, None),
+        );
         assert_eq!(withdrawn.state(40 * HOUR), State::Withdrawn);
         assert_eq!(withdrawn.agreement().unwrap().until_ms, 40 * HOUR);
         // As of then it stood, and before that it was not there.
@@ -611,31 +591,60 @@ mod tests {
             labels: vec!["HIV".into()],
             ..row
         };
-        let standing = Standing::of(more, Some(&countersignature), None);
+        let standing = Standing::of(more, Some(&countersignature), (None, None));
         assert_eq!(standing.state(30 * HOUR), State::Proposed);
     }
 
     #[test]
-    fn a_provider_acts_from_the_version_that_was_accepted_until_it_is_taken_off() {
+    fn a_provider_acts_from_the_version_that_was_accepted_once_the_keeper_answered_until_it_is_taken_off()
+     {
         let row = AgreementRow {
             register: Some(2),
             purposes: vec!["BTG".into()],
             ..proposal()
         };
-        let provider = |since, until| EmergencyProvider {
+        let provider = |since, until: Option<u64>| EmergencyProvider {
             ods: "RJ1".into(),
             since,
             until,
+            until_ms: until.map(|_| 29 * HOUR),
         };
-        let state = |provider: Option<&EmergencyProvider>| {
-            Standing::of(row.clone(), None, provider).state(30 * HOUR)
+        let word = |row: &AgreementRow| KeeperWord {
+            practice: row.practice.clone(),
+            reference: row.reference.clone(),
+            version: 2,
+            terms: row.emergency_terms(),
+            client: "admin-1".into(),
+            at_ms: 3 * HOUR,
         };
-        assert_eq!(state(Some(&provider(2, None))), State::InForce);
-        assert_eq!(state(Some(&provider(3, None))), State::Proposed);
-        assert_eq!(state(Some(&provider(1, Some(3)))), State::Proposed);
-        assert_eq!(state(None), State::Proposed);
+        let answered = word(&row);
+        let state = |provider: Option<&EmergencyProvider>, word: Option<&KeeperWord>, hour| {
+            Standing::of(row.clone(), None, (provider, word)).state(hour * HOUR)
+        };
+        let named = provider(2, None);
+        assert_eq!(state(Some(&named), Some(&answered), 26), State::Cooling);
+        assert_eq!(state(Some(&named), Some(&answered), 30), State::InForce);
+        assert_eq!(state(Some(&named), None, 30), State::Proposed);
+        let later = provider(3, None);
+        assert_eq!(state(Some(&later), Some(&answered), 30), State::Proposed);
+        let off = provider(1, Some(3));
+        assert_eq!(state(Some(&off), Some(&answered), 30), State::Withdrawn);
+        assert_eq!(state(Some(&off), Some(&answered), 28), State::InForce);
+        assert_eq!(state(None, Some(&answered), 30), State::Proposed);
+        // An answer to other terms, another version or another practice's acceptance is none to this.
+        let spoil: [fn(&mut KeeperWord); 4] = [
+            |it| it.terms = "0".repeat(64),
+            |it| it.version = 1,
+            |it| it.practice = "B82617".into(),
+            |it| it.reference = "a-2".into(),
+        ];
+        for spoil in spoil {
+            let mut other = answered.clone();
+            spoil(&mut other);
+            assert_eq!(state(Some(&named), Some(&other), 30), State::Proposed);
+        }
         // A countersignature does not stand in for the register.
-        let own = Standing::of(row.clone(), Some(&countersigned(&row)), None);
+        let own = Standing::of(row.clone(), Some(&countersigned(&row)), (None, None));
         assert_eq!(own.state(30 * HOUR), State::Proposed);
     }
 

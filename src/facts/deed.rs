@@ -2,7 +2,9 @@
 //! A [`Deed`] is read off a grant, so nothing here changes the directory for an act that was not permitted. What does
 //! not fit the directory as it stands is [`Unfit`], which names the member and the rule.
 
-use policy::words::{Ods, PractitionerId};
+use std::sync::Arc;
+
+use policy::words::{ClientRole, Ods, PractitionerId};
 use policy::{AdminAct, Approve, Grant};
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,7 +14,7 @@ use super::statement::{
     Client, Organisation, Practitioner, Statement, StatementError, client_id, ods, thumbprint,
 };
 use super::training::Requirement;
-use super::{Change, Proposal, Register};
+use super::{Change, Proposal, Register, Registered};
 
 /// An act does not fit the directory as it stands, or what was sent with it is malformed.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +41,9 @@ impl From<StatementError> for Unfit {
 /// A permitted act on the directory.
 pub struct Deed<'a> {
     act: &'a str,
-    object: &'a str,
+    pub(super) object: &'a str,
     payload: &'a Value,
-    now_ms: u64,
+    pub(super) now_ms: u64,
 }
 
 impl<'a> Deed<'a> {
@@ -74,7 +76,7 @@ impl<'a> Deed<'a> {
     }
 
     /// What was sent with it, read strictly.
-    fn payload<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unfit> {
+    pub(super) fn payload<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unfit> {
         T::deserialize(self.payload).map_err(|error| unfit("payload", error.to_string()))
     }
 }
@@ -85,6 +87,8 @@ impl<'a> Deed<'a> {
 struct OrganisationForm {
     name: String,
     role: String,
+    #[serde(default)]
+    contacts: Option<Vec<String>>,
 }
 
 /// What registers a client. Its keys are registered apart, by whoever holds them.
@@ -127,6 +131,8 @@ impl Register {
                 _
             ) | ("recipient", "register" | "retire")
                 | ("training", "require" | "waive")
+                | ("providers", "publish" | "strike")
+                | ("approval", "register" | "withdraw")
         )
     }
 
@@ -135,7 +141,20 @@ impl Register {
     /// # Errors
     /// Which member breaks which rule.
     pub fn changes(&self, deed: &Deed<'_>) -> Result<Vec<Change>, Unfit> {
-        let changes = vec![match deed.act {
+        let changes = match deed.act {
+            "providers.publish" => self.providers_published(deed)?,
+            _ => vec![self.change(deed)?],
+        };
+        for change in &changes {
+            let (Change::Put(statement) | Change::Remove(statement)) = change;
+            statement.check()?;
+        }
+        self.would_stand(&changes)?;
+        Ok(changes)
+    }
+
+    fn change(&self, deed: &Deed<'_>) -> Result<Change, Unfit> {
+        Ok(match deed.act {
             "organisation.register" => self.organisation_registered(deed)?,
             "organisation.suspend" => self.organisation_stopped(deed, true)?,
             "organisation.resume" => self.organisation_stopped(deed, false)?,
@@ -152,14 +171,11 @@ impl Register {
             "practitioner.register" => self.practitioner_registered(deed)?,
             "practitioner.suspend" => self.practitioner_stopped(deed, true)?,
             "practitioner.resume" => self.practitioner_stopped(deed, false)?,
+            "providers.strike" => self.provider_struck(deed)?,
+            "approval.register" => self.approval_registered(deed)?,
+            "approval.withdraw" => self.approval_withdrawn(deed)?,
             _ => return Err(unfit("act", "is not one that is done to the directory")),
-        }];
-        for change in &changes {
-            let (Change::Put(statement) | Change::Remove(statement)) = change;
-            statement.check()?;
-        }
-        self.would_stand(&changes)?;
-        Ok(changes)
+        })
     }
 
     /// A gateway without an administrator could not be mended, one without a privacy officer has nobody who looks.
@@ -193,11 +209,21 @@ impl Register {
                 "cannot change; register another code",
             ));
         }
+        let contacts = form
+            .contacts
+            .or(before.map(|before| before.contacts.clone()));
+        let contacts = contacts.unwrap_or_default();
+        if form.role == "practice" && contacts.is_empty() {
+            let rule =
+                "must name whom a practice wants told what is done in its name, such as mailto:…";
+            return Err(unfit("payload.contacts", rule));
+        }
         Ok(Change::Put(Statement::Organisation(Organisation {
             ods: deed.object.to_owned(),
             name: named(form.name)?,
             role: form.role,
             suspended: before.is_some_and(|before| before.suspended),
+            contacts,
         })))
     }
 
@@ -234,7 +260,9 @@ impl Register {
         }
         let before = self.client(&client_id(deed.object)?).map(|it| it.row());
         let stopped = before.map(|row| row.stopped.clone()).unwrap_or_default();
+        let waits = self.would_wait(&form, deed.object);
         Ok(Change::Put(Statement::Client(Client {
+            waits,
             id: deed.object.to_owned(),
             name: named(form.name)?,
             role: form.role,
@@ -251,6 +279,21 @@ impl Register {
             suspended: before.is_some_and(|row| row.suspended),
             older: before.map(|row| row.older.clone()).unwrap_or_default(),
         })))
+    }
+
+    /// A practice's first system is let in by the two who register it: nobody there could say anything yet. A further one
+    /// waits for the practice's own word, so that nobody else puts a system beside the one that the practice runs.
+    fn would_wait(&self, form: &ClientForm, id: &str) -> bool {
+        let Some(practice) = form.organisations.first().and_then(|code| ods(code).ok()) else {
+            return false;
+        };
+        let of_practice = |it: &Registered| {
+            it.role == ClientRole::Practice && it.organisations.first() == Some(&practice)
+        };
+        let mut clients = self.acting_for(&practice).filter(|it| of_practice(it));
+        let own = clients.clone().find(|it| it.id.as_str() == id);
+        let stands = |it: &Arc<Registered>| it.id.as_str() != id && !it.suspended() && !it.waits();
+        form.role == "practice" && own.is_none_or(|own| own.waits()) && clients.any(stands)
     }
 
     /// New keys of a client, whose possession the gateway has checked. What they replace holds for the overlap.

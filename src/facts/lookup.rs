@@ -5,6 +5,7 @@ use policy::facts::{Fact, Why};
 use policy::words::{NhsNumber, Ods};
 
 use super::agreement::{Countersignature, PracticeSettings, Standing};
+use super::providers::RegisterAcceptance;
 use super::statement::{Kind, RelationshipRow, Statement, fixed, two_party_key};
 use super::{Facts, StoreError, Table};
 
@@ -160,6 +161,54 @@ impl Facts {
         )
     }
 
+    /// What this practice accepted of the register of emergency providers; of every practice where none is named.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn register_acceptances(
+        &self,
+        practice: Option<&Ods>,
+    ) -> Result<Fact<Vec<RegisterAcceptance>>, StoreError> {
+        let own = practice.map(|practice| fixed(practice.as_str()));
+        let parts: Vec<&[u8]> = own.iter().map(|own| &own[..]).collect();
+        let mut out = Vec::new();
+        for row in self.rows(Kind::RegisterAcceptance, &parts).await? {
+            match row {
+                Fact::Known(Statement::RegisterAcceptance(row)) => out.push(row),
+                Fact::Known(_) => return Ok(Fact::Unknown(Why::Store)),
+                // Why left out of all: what one practice's facts lost is not the others' trouble.
+                Fact::Unknown(_) if practice.is_none() => {}
+                Fact::Unknown(why) => return Ok(Fact::Unknown(why)),
+            }
+        }
+        let sound = practice.map(|practice| self.soundness(practice.as_str()));
+        Ok(match sound {
+            Some(Err(why)) => Fact::Unknown(why),
+            Some(Ok(_)) | None => Fact::Known(out),
+        })
+    }
+
+    /// Whether this practice ever used this reference towards one of these organisations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_taken(
+        &self,
+        practice: &Ods,
+        organisations: &[&str],
+        reference: &str,
+    ) -> Result<Fact<bool>, StoreError> {
+        if let Err(why) = self.soundness(practice.as_str()) {
+            return Ok(Fact::Unknown(why));
+        }
+        let key = |organisation: &&str| {
+            let parties = (practice.as_str(), *organisation);
+            two_party_key(Kind::Agreement, self.seals.as_ref(), parties, reference)
+        };
+        let keys = organisations.iter().map(key).collect();
+        Ok(Fact::Known(!self.at(keys).await?.is_empty()))
+    }
+
     /// Everything that anybody said of who cares for this patient.
     ///
     /// # Errors
@@ -251,8 +300,11 @@ impl Facts {
                         row.organisation.clone(),
                         row.reference.clone(),
                     );
-                    let provider = register.provider(&row.organisation);
-                    out.push(Standing::of(row, countersigned.get(&key), provider));
+                    let spoken = (
+                        register.provider(&row.organisation),
+                        register.keeper_word(&row.practice, &row.reference),
+                    );
+                    out.push(Standing::of(row, countersigned.get(&key), spoken));
                 }
                 Fact::Known(_) => return Fact::Unknown(Why::Store),
                 Fact::Unknown(why) => return Fact::Unknown(why),

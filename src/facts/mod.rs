@@ -7,12 +7,14 @@
 
 mod agreement;
 mod anchor;
+mod approval;
 mod deed;
 mod feed;
 mod feed_batch;
 mod feed_intake;
 mod lookup;
 mod proposal;
+mod providers;
 mod recipient;
 mod register;
 mod statement;
@@ -31,17 +33,19 @@ use policy::words::{ClientId, ClientRole, NhsNumber, Ods, PractitionerId, Purpos
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use agreement::{
-    Accepted, AgreementRow, Countersignature, EmergencyProvider, HandRow, Offer, PracticeSettings,
-    Standing as Agreed, State,
+    Accepted, AgreementRow, Countersignature, HandRow, Offer, PracticeSettings, Standing as Agreed,
+    State,
 };
 pub(crate) use agreement::{hex, reference};
 pub use anchor::{Anchor, AnchorError};
+pub(crate) use approval::practice_of;
 pub(crate) use deed::unfit;
 pub use deed::{Deed, Unfit};
 pub use feed::{FeedRow, FeedStanding, FeedTerms, Trouble};
 pub use feed_batch::{FeedBatch, FeedError, FeedEvent, FeedMark, Sum};
 pub use feed_intake::{Missing, Reckoning};
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
+pub use providers::{EmergencyProvider, KeeperWord, RegisterAcceptance};
 pub use recipient::{KeyOffer, KeyUse, Offered, OlderKey};
 pub use register::{Register, Registered};
 pub use statement::{
@@ -74,7 +78,7 @@ pub struct Facts {
     store: Arc<dyn Store>,
     seals: Arc<dyn Seals>,
     anchors: RwLock<BTreeMap<String, Result<Anchor, Why>>>,
-    register: RwLock<Arc<Register>>,
+    register: Arc<RwLock<Arc<Register>>>,
     feeds: RwLock<Feeds>,
     changing: Arc<Mutex<()>>,
 }
@@ -138,7 +142,7 @@ impl Facts {
             store,
             seals,
             anchors: RwLock::new(BTreeMap::new()),
-            register: RwLock::new(Arc::new(Register::default())),
+            register: Arc::new(RwLock::new(Arc::new(Register::default()))),
             feeds: RwLock::new(Feeds::default()),
             changing: Arc::new(Mutex::new(())),
         };
@@ -337,7 +341,11 @@ impl Facts {
         anchor.seq += 1;
         let is_kept = |change: &Change| {
             let (Change::Put(statement) | Change::Remove(statement)) = change;
-            owner == OPERATOR || matches!(statement, Statement::Feed(_) | Statement::FeedTerms(_))
+            let by_practice = matches!(
+                statement,
+                Statement::Feed(_) | Statement::FeedTerms(_) | Statement::PracticeSettings(_)
+            );
+            owner == OPERATOR || by_practice
         };
         let directory = changes.into_iter().filter(is_kept).collect();
         Ok(Prepared {
@@ -480,6 +488,16 @@ impl Facts {
         B64.encode(self.seals.tag(domain, text))
     }
 
+    /// Whom a practice wants told, by its code: those it named when it was admitted and those it names now, so that
+    /// whoever took over its system cannot silence the former.
+    pub fn contacts(&self) -> impl Fn(&str) -> Vec<String> + Send + Sync + 'static {
+        let register = Arc::clone(&self.register);
+        move |practice| {
+            let register = register.read().unwrap_or_else(PoisonError::into_inner);
+            register.contacts(practice)
+        }
+    }
+
     /// The directory as it stands. `Unknown` if it does not match the ledger.
     pub fn register(&self) -> Fact<Arc<Register>> {
         match self.soundness(OPERATOR) {
@@ -536,7 +554,7 @@ impl Facts {
             let agreements = lookup::read(agreements, |it| it.agreement().ok());
             let approvals = match question.purpose.is_secondary() {
                 false => Fact::Unknown(Why::NotAsked),
-                true => self.approvals(&practice, &asking).await?,
+                true => self.approvals(&practice, question.organisation),
             };
             holders.push(Holder {
                 practice,
@@ -560,20 +578,14 @@ impl Facts {
         })
     }
 
-    async fn approvals(
-        &self,
-        practice: &Ods,
-        asking: &[u8; 8],
-    ) -> Result<Fact<Vec<Approval>>, StoreError> {
-        let parts = [&fixed(practice.as_str())[..], asking];
-        let rows = self.rows(Kind::Approval, &parts).await?;
-        Ok(match self.soundness(practice.as_str()) {
-            Ok(_) => gather(rows, |statement| match statement {
-                Statement::Approval(row) => row.approval().ok(),
-                _ => None,
-            }),
-            Err(why) => Fact::Unknown(why),
-        })
+    /// Unknown too where the practice's rows do not add up: what it agreed to is among them.
+    fn approvals(&self, practice: &Ods, organisation: &Ods) -> Fact<Vec<Approval>> {
+        match (self.register(), self.soundness(practice.as_str())) {
+            (Fact::Unknown(why), _) | (_, Err(why)) => Fact::Unknown(why),
+            (Fact::Known(register), Ok(_)) => register
+                .approvals(practice, organisation)
+                .map_or(Fact::Unknown(Why::Store), Fact::Known),
+        }
     }
 
     /// Whether organisation and client stand unsuspended in the directory.
@@ -766,7 +778,8 @@ fn own_system(register: &Fact<Arc<Register>>, practice: &Ods, client: &ClientId)
     };
     let client = register.client(client);
     client.is_some_and(|it| {
-        it.role == ClientRole::Practice && it.organisations.first() == Some(practice)
+        let is_own = it.role == ClientRole::Practice && it.organisations.first() == Some(practice);
+        is_own && !it.waits()
     })
 }
 

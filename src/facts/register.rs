@@ -9,11 +9,11 @@ use policy::words::{ClientId, ClientRole, Ods, PersonId, PractitionerId};
 
 use serde_json::{Value, json};
 
-use super::agreement::EmergencyProvider;
 use super::proposal::Proposal;
+use super::providers::{EmergencyProvider, KeeperWord};
 use super::recipient::{KeyUse, kid_of};
 use super::statement::{
-    Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
+    ApprovalRow, Client, Organisation, Practitioner, Statement, client_role, ods, role, thumbprint,
 };
 use super::training::Training;
 
@@ -25,7 +25,10 @@ pub struct Register {
     certificates: HashMap<[u8; 32], Arc<Registered>>,
     practitioners: BTreeMap<(String, String), Practitioner>,
     proposals: BTreeMap<String, Proposal>,
-    providers: BTreeMap<String, EmergencyProvider>,
+    pub(super) providers: BTreeMap<String, EmergencyProvider>,
+    pub(super) words: BTreeMap<(String, String), KeeperWord>,
+    pub(super) approvals: BTreeMap<(String, String, String), ApprovalRow>,
+    contacts: BTreeMap<String, Vec<String>>,
     pub(super) trainings: BTreeMap<(String, String), BTreeMap<String, Training>>,
     pub(super) requirements: BTreeSet<(String, String)>,
 }
@@ -90,6 +93,12 @@ impl Registered {
         &self.row
     }
 
+    /// Whether it acts for its practice only once that practice says so.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.row.waits
+    }
+
     /// Display name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -138,6 +147,15 @@ impl Register {
             Statement::EmergencyProvider(row) => {
                 drop(self.providers.insert(row.ods.clone(), row.clone()));
             }
+            Statement::KeeperWord(row) => {
+                let key = (row.practice.clone(), row.reference.clone());
+                drop(self.words.insert(key, row.clone()));
+            }
+            Statement::PracticeSettings(row) => {
+                let key = row.practice.clone();
+                drop(self.contacts.insert(key, row.contacts.clone()));
+            }
+            Statement::Approval(row) => drop(self.approvals.insert(row.name(), row.clone())),
             Statement::Client(row) => {
                 self.forget(&row.id);
                 if let Some(client) = Registered::parse(row).map(Arc::new) {
@@ -159,7 +177,7 @@ impl Register {
             }
             Statement::Registration(_)
             | Statement::Agreement(_)
-            | Statement::Approval(_)
+            | Statement::RegisterAcceptance(_)
             | Statement::Objection(_)
             | Statement::Feed(_)
             | Statement::FeedPage(_)
@@ -167,8 +185,7 @@ impl Register {
             | Statement::Relationship(_)
             | Statement::Acceptance(_)
             | Statement::Countersignature(_)
-            | Statement::Offer(_)
-            | Statement::PracticeSettings(_) => {}
+            | Statement::Offer(_) => {}
         }
     }
 
@@ -182,6 +199,12 @@ impl Register {
                 );
             }
             Statement::EmergencyProvider(row) => drop(self.providers.remove(&row.ods)),
+            Statement::KeeperWord(row) => {
+                let key = (row.practice.clone(), row.reference.clone());
+                drop(self.words.remove(&key));
+            }
+            Statement::PracticeSettings(row) => drop(self.contacts.remove(&row.practice)),
+            Statement::Approval(row) => drop(self.approvals.remove(&row.name())),
             Statement::Client(row) => self.forget(&row.id),
             Statement::Proposal(row) => drop(self.proposals.remove(&row.name())),
             Statement::Training(row) => {
@@ -196,7 +219,7 @@ impl Register {
             }
             Statement::Registration(_)
             | Statement::Agreement(_)
-            | Statement::Approval(_)
+            | Statement::RegisterAcceptance(_)
             | Statement::Objection(_)
             | Statement::Feed(_)
             | Statement::FeedPage(_)
@@ -204,8 +227,7 @@ impl Register {
             | Statement::Relationship(_)
             | Statement::Acceptance(_)
             | Statement::Countersignature(_)
-            | Statement::Offer(_)
-            | Statement::PracticeSettings(_) => {}
+            | Statement::Offer(_) => {}
         }
     }
 
@@ -259,6 +281,21 @@ impl Register {
     #[must_use]
     pub fn organisation(&self, code: &Ods) -> Option<&Organisation> {
         self.organisations.get(code.as_str())
+    }
+
+    /// Whom a practice named when it was admitted, and whom it names now.
+    #[must_use]
+    pub fn contacts(&self, practice: &str) -> Vec<String> {
+        let admitted = self.organisations.get(practice);
+        let admitted = admitted.into_iter().flat_map(|own| &own.contacts);
+        let now = self.contacts.get(practice).into_iter().flatten();
+        let mut all: Vec<String> = Vec::new();
+        for contact in admitted.chain(now) {
+            if !all.contains(contact) {
+                all.push(contact.clone());
+            }
+        }
+        all
     }
 
     /// Whether this client and its own organisation stand in the directory, unsuspended.
@@ -317,6 +354,7 @@ impl Register {
             "organisations": self.organisations.values().collect::<Vec<_>>(),
             "clients": clients,
             "practitioners": self.practitioners.values().collect::<Vec<_>>(),
+            "approvals": self.approvals.values().collect::<Vec<_>>(),
         })
     }
 
@@ -389,21 +427,6 @@ impl Register {
         self.practitioners.get(&key)
     }
 
-    /// What the register of emergency providers says of this organisation.
-    #[must_use]
-    pub fn provider(&self, code: &str) -> Option<&EmergencyProvider> {
-        self.providers.get(code)
-    }
-
-    /// The register of emergency providers: those it names now, and its version.
-    #[must_use]
-    pub fn providers(&self) -> (u64, Vec<&EmergencyProvider>) {
-        let all = self.providers.values();
-        let version = all.flat_map(|it| [Some(it.since), it.until]).flatten();
-        let named = self.providers.values().filter(|it| it.until.is_none());
-        (version.max().unwrap_or(0), named.collect())
-    }
-
     /// Everybody who stands in this organisation's directory.
     pub fn people(&self, organisation: &Ods) -> impl Iterator<Item = &Practitioner> {
         let first = (organisation.as_str().to_owned(), String::new());
@@ -414,7 +437,7 @@ impl Register {
     }
 
     /// The clients that act for this organisation.
-    pub fn acting_for(&self, organisation: &Ods) -> impl Iterator<Item = &Arc<Registered>> {
+    pub fn acting_for(&self, organisation: &Ods) -> impl Iterator<Item = &Arc<Registered>> + Clone {
         self.clients
             .values()
             .filter(|client| client.organisations.contains(organisation))

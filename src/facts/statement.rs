@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::agreement::{
-    AgreementRow, Countersignature, EmergencyProvider, Offer, PracticeSettings, reference,
+    AgreementRow, Countersignature, Offer, PracticeSettings, contacts, reference,
 };
 use super::feed::{FeedPageRow, FeedRow, FeedTerms};
 
 use super::proposal::Proposal;
+use super::providers::{EmergencyProvider, KeeperWord, RegisterAcceptance};
 use super::recipient::OlderKey;
 use super::training::{Requirement, Training};
 
@@ -39,6 +40,10 @@ pub struct Organisation {
     /// A suspended organisation is refused at its next request.
     #[serde(default)]
     pub suspended: bool,
+    /// Whom a practice named when it was admitted, such as `mailto:` addresses: they are told what concerns it, whatever
+    /// its systems say later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<String>,
 }
 
 /// A system that connects: its certificates, its keys and the organisations it acts for.
@@ -71,6 +76,10 @@ pub struct Client {
     /// Keys that were replaced and still hold for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub older: Vec<OlderKey>,
+    /// Whether it was registered while another system of the same practice stood: then it acts for the practice only
+    /// once the practice says so itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 /// A person on whose behalf a hospital asks. The role comes from here, never from a request.
@@ -92,14 +101,15 @@ pub struct Practitioner {
     pub suspended: bool,
 }
 
-/// A practice's approval of secondary uses (`HRESCH`, `PUBHLTH`, `HOPERAT`) by exactly one organisation. It stands
-/// where care has a relationship: without it no agreement opens anything for such a use.
+/// An approval of secondary uses (`HRESCH`, `PUBHLTH`, `HOPERAT`) of one practice's records by exactly one
+/// organisation. It stands where care has a relationship, and beside the practice's agreement: without both of them
+/// nothing is opened for such a use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalRow {
     /// The approval's own reference, such as an ethics committee's.
     pub reference: String,
-    /// ODS code of the practice that approves.
+    /// ODS code of the practice whose records it is about.
     pub practice: String,
     /// ODS code of the organisation that may ask.
     pub organisation: String,
@@ -111,6 +121,12 @@ pub struct ApprovalRow {
     pub from_ms: u64,
     /// End of validity (exclusive), milliseconds.
     pub until_ms: u64,
+    /// When it was stated, milliseconds.
+    #[serde(default)]
+    pub stated_ms: u64,
+    /// When it was withdrawn, milliseconds.
+    #[serde(default)]
+    pub withdrawn_ms: Option<u64>,
 }
 
 /// A patient's registration at a practice.
@@ -205,6 +221,8 @@ pub enum Statement {
     Offer(Offer),
     PracticeSettings(PracticeSettings),
     EmergencyProvider(EmergencyProvider),
+    RegisterAcceptance(RegisterAcceptance),
+    KeeperWord(KeeperWord),
     Training(Training),
     Requirement(Requirement),
 }
@@ -251,6 +269,8 @@ pub(super) enum Kind {
     Offer = b'F',
     PracticeSettings = b'S',
     EmergencyProvider = b'E',
+    RegisterAcceptance = b'G',
+    KeeperWord = b'K',
     Training = b'T',
     Requirement = b'Q',
 }
@@ -301,11 +321,13 @@ impl Statement {
             | Self::Practitioner(_)
             | Self::Proposal(_)
             | Self::EmergencyProvider(_)
+            | Self::KeeperWord(_)
+            | Self::Approval(_)
             | Self::Training(_)
             | Self::Requirement(_) => OPERATOR,
             Self::Registration(row) => &row.practice,
             Self::Agreement(row) => &row.practice,
-            Self::Approval(row) => &row.practice,
+            Self::RegisterAcceptance(row) => &row.practice,
             Self::Objection(row) => &row.practice,
             Self::Feed(row) => &row.practice,
             Self::FeedPage(row) => &row.practice,
@@ -408,6 +430,20 @@ impl Statement {
             ),
             Self::PracticeSettings(row) => prefix(Kind::PracticeSettings, &[&fixed(&row.practice)]),
             Self::EmergencyProvider(row) => prefix(Kind::EmergencyProvider, &[&fixed(&row.ods)]),
+            Self::RegisterAcceptance(row) => prefix(
+                Kind::RegisterAcceptance,
+                &[
+                    &fixed(&row.practice),
+                    &tags.tag("agreement", &row.reference),
+                ],
+            ),
+            Self::KeeperWord(row) => prefix(
+                Kind::KeeperWord,
+                &[
+                    &fixed(&row.practice),
+                    &tags.tag("agreement", &row.reference),
+                ],
+            ),
         }
     }
 
@@ -419,6 +455,7 @@ impl Statement {
         match self {
             Self::Organisation(row) => {
                 ods(&row.ods)?;
+                contacts(&row.contacts)?;
                 client_role(&row.role).map(drop)
             }
             Self::Client(row) => row.check(),
@@ -462,6 +499,8 @@ impl Statement {
             }
             Self::PracticeSettings(row) => row.check(),
             Self::EmergencyProvider(row) => row.check(),
+            Self::RegisterAcceptance(row) => row.check(),
+            Self::KeeperWord(row) => row.check(),
             Self::Training(row) => row.check(),
             Self::Requirement(row) => row.check(),
         }
@@ -544,7 +583,9 @@ impl ApprovalRow {
             purposes,
             categories: categories.collect::<Result<_, _>>()?,
             from_ms: self.from_ms,
-            until_ms: self.until_ms,
+            until_ms: self
+                .withdrawn_ms
+                .map_or(self.until_ms, |at| at.min(self.until_ms)),
         })
     }
 }

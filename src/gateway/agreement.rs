@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Answer, Fault, Gateway};
 use crate::alerts::Kind;
 use crate::facts::{
-    Acceptance, Agreed, AgreementRow, Change, Countersignature, HandRow, Offer, PracticeSettings,
-    State, Statement, Turn, hex,
+    Acceptance, Agreed, AgreementRow, ApprovalRow, Change, Countersignature, HandRow, Offer,
+    PracticeSettings, State, Statement, Turn, hex,
 };
 use crate::ledger::Extra;
 
@@ -275,7 +275,8 @@ impl Gateway {
         }
     }
 
-    /// How a practice wants its agreements made, and which systems act for it. Recorded like any read.
+    /// How a practice wants its agreements made, which systems act for it, and which secondary uses of its records were
+    /// approved. Recorded like any read.
     ///
     /// # Errors
     /// A fault of ours.
@@ -283,7 +284,7 @@ impl Gateway {
         &self,
         caller: Caller,
         practice: &Ods,
-    ) -> Result<Answer<(PracticeSettings, Vec<String>)>, Fault> {
+    ) -> Result<Answer<(PracticeSettings, Vec<String>, Vec<ApprovalRow>)>, Fault> {
         let of = Side::Practice(practice.clone());
         match self.look_up(caller, of, None, "settings").await? {
             Answer::Refused(receipt) => Ok(Answer::Refused(receipt)),
@@ -291,7 +292,9 @@ impl Gateway {
                 let settings = self.facts.settings(practice).await?;
                 match (settings, self.facts.clients_of(practice).await?) {
                     (Fact::Known(settings), Fact::Known(clients)) => {
-                        Ok(Answer::Done((settings, clients), receipt))
+                        let register = self.directory()?;
+                        let approvals = register.approvals_at(practice).cloned().collect();
+                        Ok(Answer::Done((settings, clients, approvals), receipt))
                     }
                     _ => Err(Fault::Standing("the facts are unknown; ask the operator")),
                 }
@@ -488,7 +491,7 @@ impl Gateway {
     }
 
     /// With which keys this caller acts: its certificate, and the key that its assertions are signed with.
-    fn hand(&self, caller: &Caller) -> Fact<Hand> {
+    pub(super) fn hand(&self, caller: &Caller) -> Fact<Hand> {
         let register = match self.facts.register() {
             Fact::Known(register) => register,
             Fact::Unknown(why) => return Fact::Unknown(why),
@@ -510,7 +513,7 @@ impl Gateway {
     }
 }
 
-fn changing(practice: &Ods, change: &str, detail: Value) -> ChangeFacts {
+pub(super) fn changing(practice: &Ods, change: &str, detail: Value) -> ChangeFacts {
     ChangeFacts {
         practice: practice.clone(),
         patient: None,

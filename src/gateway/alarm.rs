@@ -1,13 +1,14 @@
 //! What the gateway itself tells: alarms that stand until they are cleared, notices, and what it sees of its own
 //! state. Each is an entry first; `alerts` delivers it. An alarm that stands is not raised again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::Fact;
 use policy::words::ClientRole;
 
 use super::{Fault, Gateway};
-use crate::alerts::{Kind, Post};
+use crate::alerts::{Contacts, Kind, Post};
 use crate::facts::OPERATOR;
 use crate::ledger::Event;
 
@@ -78,7 +79,8 @@ impl Gateway {
                 }
             }
         };
-        tokio::join!(self.post.deliver(&self.ledger), looks);
+        let contacts: Contacts = Arc::new(self.facts.contacts());
+        tokio::join!(self.post.deliver(&self.ledger, &contacts), looks);
     }
 
     /// Why full only at the second look: between one segment and the next there is no room for a moment.

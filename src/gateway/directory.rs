@@ -7,8 +7,11 @@ use policy::{Act, AdminAct, Ask, Caller, Decision, Fact, Refusal, TOKEN_LIFE_MS}
 use serde_json::{Value, json};
 
 use super::{Answer, Fault, Gateway};
+use crate::alerts::Kind;
 use crate::facts::training::{self, Dates, LineFault};
-use crate::facts::{Change, Deed, OPERATOR, Proposal, Register, Statement, Unfit, unfit};
+use crate::facts::{
+    Change, Deed, OPERATOR, Proposal, Register, Statement, Unfit, practice_of, unfit,
+};
 use crate::ledger::{Event, Extra};
 
 /// What an administrator wants done.
@@ -28,7 +31,11 @@ impl Wish {
     #[must_use]
     pub fn wants_reason(&self) -> bool {
         let (_, verb) = self.act.split_once('.').unwrap_or_default();
-        AdminAct::takes_two(&self.act) || matches!(verb, "suspend" | "retire" | "revoke")
+        AdminAct::takes_two(&self.act)
+            || matches!(
+                verb,
+                "suspend" | "retire" | "revoke" | "strike" | "withdraw"
+            )
     }
 }
 
@@ -74,6 +81,7 @@ impl Gateway {
         let answer = match wish.act.as_str() {
             "recipient.challenge" => self.challenge(caller, wish).await?,
             "token.revoke" => self.revoke_token(caller, wish).await?,
+            "providers.countersign" => self.answer_practice(caller, wish).await?,
             _ => self.administer_alone(caller, wish).await?,
         };
         Ok(match answer {
@@ -110,8 +118,19 @@ impl Gateway {
                 let recorded = self
                     .record(grant, None, self.anchor(Some(&prepared)))
                     .await?;
-                let (_grant, receipt) = recorded.into_parts();
+                let (grant, receipt) = recorded.into_parts();
                 self.facts.apply(prepared, Vec::new()).await?;
+                let object = &grant.act().object;
+                match (act.as_str(), practice_of(object)) {
+                    ("providers.strike", _) => {
+                        self.tell(Kind::ProvidersChanged.notice(object)).await?;
+                    }
+                    ("approval.withdraw", Some(practice)) => {
+                        let event = Kind::ApprovalEnded.notice(practice.as_str());
+                        self.tell(event.with("about", object.as_str())).await?;
+                    }
+                    _ => {}
+                }
                 Ok(Answer::Done(json!({}), receipt))
             }
         }

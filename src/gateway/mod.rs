@@ -21,6 +21,7 @@ mod key_acts;
 mod oversight;
 mod own;
 mod practice;
+mod providers;
 mod recipient;
 mod relationship;
 mod telling;
@@ -28,6 +29,7 @@ mod two;
 
 pub use agreement::{Accepting, Named};
 pub use feed::FeedReport;
+pub use providers::EMERGENCY;
 pub use relationship::Relating;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,7 @@
 //! digest in time, and then it happens. What is done with an approval takes a `Recorded<Grant<Approve>>`, which
 //! only this line makes; a proposal is one of the operator's facts, so it survives a restart and the ledger holds it.
 
+use policy::words::{ClientId, ClientRole, Ods};
 use policy::{
     AdminAct, ApprovalFacts, Approve, Ask, Caller, Decision, Fact, Grant, PersonId, ProposalFacts,
     Propose, Why,
@@ -12,7 +13,7 @@ use super::{Answer, Fault, Gateway, Wish, destruction, disclosure};
 use crate::alerts::Kind;
 use crate::facts::{
     Change, Deed, OPERATOR, PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, Register, Statement, Unfit,
-    unfit,
+    practice_of, unfit,
 };
 use crate::ledger::Recorded;
 
@@ -228,6 +229,29 @@ impl Gateway {
                     .await?;
                 Ok(json!({}))
             }
+            "providers.publish" => {
+                self.tell(Kind::ProvidersChanged.notice(&proposal.object))
+                    .await?;
+                Ok(json!({}))
+            }
+            "approval.register" => {
+                let practice = practice_of(&proposal.object);
+                let practice = practice.ok_or(Fault::Bug("an approval of no practice"))?;
+                let event = Kind::ApprovalGiven.notice(practice.as_str());
+                self.tell(event.with("about", proposal.object.as_str()))
+                    .await?;
+                Ok(json!({}))
+            }
+            "client.register" => {
+                let system = Kind::DirectoryChanged.notice(&proposal.object);
+                self.tell(system).await?;
+                for practice in self.practices_of(&proposal.object)? {
+                    let event = Kind::PracticeSystem.notice(practice.as_str());
+                    self.tell(event.with("about", proposal.object.as_str()))
+                        .await?;
+                }
+                Ok(json!({}))
+            }
             act if Register::knows(act) => {
                 self.tell(Kind::DirectoryChanged.notice(&proposal.object))
                     .await?;
@@ -238,6 +262,15 @@ impl Gateway {
             disclosure::DISCLOSE => self.disclose(approved, proposal).await,
             _ => Err(Fault::Bug("an approval of what nobody does")),
         }
+    }
+
+    /// The practices that this client would act for: each of them is told.
+    fn practices_of(&self, client: &str) -> Result<Vec<Ods>, Fault> {
+        let register = self.directory()?;
+        let client = ClientId::try_from(client).ok();
+        let client = client.and_then(|client| register.client(&client).cloned());
+        let of_practice = client.filter(|it| it.role == ClientRole::Practice);
+        Ok(of_practice.map_or_else(Vec::new, |it| it.organisations.clone()))
     }
 
     /// Who this client is, as a human being.

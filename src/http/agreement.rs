@@ -49,11 +49,11 @@ struct Settings {
     contacts: Vec<String>,
 }
 
-fn bad(text: impl Into<String>) -> Problem {
+pub(super) fn bad(text: impl Into<String>) -> Problem {
     Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text)
 }
 
-fn say(result: Result<Response, Problem>) -> Response {
+pub(super) fn say(result: Result<Response, Problem>) -> Response {
     result.unwrap_or_else(Problem::oauth)
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn json_body<T: DeserializeOwned>(raw: Body) -> Result<T, Probl
     serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
 }
 
-fn code(text: &str, what: &str) -> Result<Ods, Problem> {
+pub(super) fn code(text: &str, what: &str) -> Result<Ods, Problem> {
     Ods::try_from(text).map_err(|_| bad(format!("{what}: must be an ODS code")))
 }
 
@@ -78,7 +78,7 @@ fn named((practice, organisation, text): (String, String, String)) -> Result<Nam
 }
 
 /// Does it whether or not the caller waits: what is recorded is not left half done.
-async fn done<T: Send + 'static>(
+pub(super) async fn done<T: Send + 'static>(
     work: impl Future<Output = Result<Answer<T>, Fault>> + Send + 'static,
 ) -> Result<(T, Receipt), Problem> {
     match tokio::spawn(work).await.map_err(|_| Problem::Internal)?? {
@@ -87,7 +87,7 @@ async fn done<T: Send + 'static>(
     }
 }
 
-fn answered(status: StatusCode, value: &Value, receipt: &Receipt) -> Response {
+pub(super) fn answered(status: StatusCode, value: &Value, receipt: &Receipt) -> Response {
     with_receipt(json_response(status, value), receipt, Open::All)
 }
 
@@ -285,12 +285,12 @@ pub(super) async fn settings(
         let practice = code(&practice, "the path's practice")?;
         let (task, caller) = (Shared::clone(&app), bearer.caller.clone());
         let work = async move { task.gateway.settings(caller, &practice).await };
-        let ((settings, clients), receipt) = done(work).await?;
+        let ((settings, clients, approvals), receipt) = done(work).await?;
         let now_ms = app.gateway.clock().now_ms();
         let body = json!({
             "practice": settings.practice, "cooling_off_ms": settings.cooling_off_ms,
             "cooling_off_now_ms": settings.cooling_off_at(now_ms), "contacts": settings.contacts,
-            "clients": clients,
+            "clients": clients, "approvals": approvals,
         });
         Ok(answered(StatusCode::OK, &body, &receipt))
     };

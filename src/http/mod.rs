@@ -18,6 +18,7 @@ mod openapi;
 mod operations;
 mod oversight;
 mod page;
+mod providers;
 mod serve;
 
 use std::pin::Pin;
@@ -87,6 +88,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/practices/{practice}"),
     ("PUT", "/practices/{practice}/clients/{client}"),
     ("DELETE", "/practices/{practice}/clients/{client}"),
+    ("GET", "/practices/{practice}/register"),
+    ("PUT", "/practices/{practice}/register/{reference}"),
+    ("DELETE", "/practices/{practice}/register/{reference}"),
     ("POST", "/feed/objections"),
     ("GET", "/feed/objections/status"),
     ("PUT", "/feed/objections/settings"),
@@ -113,6 +117,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/acts"),
     ("GET", "/admin/status"),
     ("GET", "/admin/directory"),
+    ("GET", "/admin/register"),
     ("GET", "/admin/training"),
     ("POST", "/admin/training"),
     ("GET", "/admin/proposals"),
@@ -158,6 +163,14 @@ pub fn router(app: Shared) -> Router {
             "/practices/{practice}/clients/{client}",
             put(agreement::accept_client).delete(agreement::dismiss_client),
         )
+        .route(
+            "/practices/{practice}/register",
+            get(providers::of_practice),
+        )
+        .route(
+            "/practices/{practice}/register/{reference}",
+            put(providers::accept).delete(providers::withdraw),
+        )
         .route("/feed/objections", post(feed::pass_on))
         .route("/feed/objections/status", get(feed::status))
         .route("/feed/objections/settings", put(feed::settle))
@@ -186,6 +199,7 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/acts", post(admin::act))
         .route("/admin/status", get(admin::status))
         .route("/admin/directory", get(admin::directory))
+        .route("/admin/register", get(providers::of_keeper))
         .route("/admin/training", get(admin::training).post(admin::import))
         .route("/admin/proposals", get(admin::proposals))
         .route("/admin/proposals/{digest}/approve", post(admin::approve))

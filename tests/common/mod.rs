@@ -13,6 +13,10 @@
     reason = "tests may panic, and no test file uses every part"
 )]
 
+mod moved;
+
+pub use moved::*;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;

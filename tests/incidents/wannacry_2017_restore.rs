@@ -114,6 +114,7 @@ fn row(dir: &std::path::Path, name: &str, suspended: bool) -> Statement {
         person: member.person.map(str::to_owned),
         stopped: Vec::new(),
         older: Vec::new(),
+        waits: false,
     })
 }
 
@@ -190,6 +191,7 @@ async fn a_captured_client_is_stopped_at_its_next_request() {
             name: "hospital-a".to_owned(),
             role: "hospital".to_owned(),
             suspended,
+            contacts: Vec::new(),
         };
         served
             .app
