@@ -15,6 +15,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use common::moved::events;
 use common::*;
 use hyper::{Method, StatusCode};
 use keys::{ClientKey, OpenKey};

@@ -11,6 +11,7 @@
 
 mod common;
 
+use common::moved::*;
 use common::*;
 use hyper::{Method, StatusCode};
 use sallyport::connect::Reply;

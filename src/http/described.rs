@@ -289,6 +289,19 @@ pub(super) const DESCRIBED: &[Operation] = &[
         .token("agreement, of the practice")
         .answers(&[json(200, "It may not.", "PracticeClient").receipted()])
         .refuses(&[409, 422]),
+    get("/practices/{practice}/register", "register", "The register of emergency providers, and what the practice accepted of it.")
+        .token("agreement, of the practice")
+        .answers(&[json(200, "As it stands, and who is new.", "EmergencyRegister").receipted()])
+        .refuses(&[409]),
+    put("/practices/{practice}/register/{reference}", "acceptRegister", "A version is accepted: one agreement with each organisation of it, for emergencies alone.")
+        .token("agreement, of the practice")
+        .takes(JSON, "EmergencyTerms")
+        .answers(&[json(201, "It waits for the register's keeper.", "RegisterAccepted").receipted()])
+        .refuses(&[409, 422]),
+    delete("/practices/{practice}/register/{reference}", "withdrawRegister", "All agreements of this acceptance are withdrawn; at the next request.")
+        .token("agreement, of the practice")
+        .answers(&[json(200, "They are over.", "State").receipted()])
+        .refuses(&[409]),
     post("/feed/objections", "passOn", "Numbered objections, or a heartbeat.")
         .token("objections")
         .takes(NDJSON, "FeedMessage")
@@ -373,6 +386,8 @@ pub(super) const DESCRIBED: &[Operation] = &[
         .answers(&[json(200, "In counts, and names of what is stopped.", "Status").receipted()]),
     get("/admin/directory", "directory", "For an administrator: everyone in it.")
         .answers(&[json(200, "As stated.", "Directory").receipted()]),
+    get("/admin/register", "keptRegister", "For an administrator: the register of emergency providers, and every acceptance of it.")
+        .answers(&[json(200, "As it stands.", "EmergencyRegister").receipted()]),
     get("/admin/training", "training", "For an administrator: everybody's training, requirement by requirement.")
         .answers(&[json(200, "As stated.", "Training").receipted()]),
     post("/admin/training", "importTraining", "For an administrator: a file of training, whole or not at all.")

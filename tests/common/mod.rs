@@ -13,9 +13,7 @@
     reason = "tests may panic, and no test file uses every part"
 )]
 
-mod moved;
-
-pub use moved::*;
+pub mod moved;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
