@@ -33,6 +33,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "icon.svg", "image/svg+xml";
     "app.js", SCRIPT;
     "bytes.js", SCRIPT;
+    "charts.js", SCRIPT;
     "dom.js", SCRIPT;
     "entry.js", SCRIPT;
     "gateway.js", SCRIPT;
@@ -41,7 +42,13 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "merkle.js", SCRIPT;
     "note.js", SCRIPT;
     "overview.js", SCRIPT;
+    "reviews.js", SCRIPT;
+    "scan.js", SCRIPT;
+    "scanner.js", SCRIPT;
+    "sealed.js", SCRIPT;
+    "search.js", SCRIPT;
     "tiles.js", SCRIPT;
+    "unlock.js", SCRIPT;
     "words.js", SCRIPT;
 };
 

@@ -1,29 +1,58 @@
 // The auditor's page of a `sallyport dev` world in headless Chromium, over mutual TLS: node page.mjs DIR WORK [SHOTS]
 // Plays what an auditor does, by keyboard too; sees a proof succeed and tampered ones fail; holds every view against
 // axe-core; and checks that no request left the origin, nothing was said on the console and no rule of the CSP was broken.
-import { readFileSync, mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { request } from "node:https";
 import assert from "node:assert/strict";
 import { browser } from "./browser.mjs";
+import { jose } from "./tokens.mjs";
 
 const [dir, work, shots = `${work}/shots`] = process.argv.slice(2);
-const { url } = JSON.parse(readFileSync(`${dir}/world.json`));
+const world = JSON.parse(readFileSync(`${dir}/world.json`));
+const { url } = world;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(shots, { recursive: true });
 
+const own = (party, file) => readFileSync(`${dir}/clients/${party}/${file}`);
+const tlsOf = (party) => ({ ca: readFileSync(`${dir}/ca.pem`), cert: own(party, "cert.pem"), key: own(party, "key.pem") });
+
 /** What the gateway answers this party, without a browser. */
-function direct(party, path) {
-  const own = (file) => readFileSync(`${dir}/clients/${party}/${file}`);
-  const tls = { ca: readFileSync(`${dir}/ca.pem`), cert: own("cert.pem"), key: own("key.pem") };
+function direct(party, path, body) {
+  const how = body ? { method: "POST", headers: { "content-type": "application/json" } } : {};
   return new Promise((done, failed) => {
-    const asked = request(`${url}${path}`, tls, (answer) => {
+    const asked = request(`${url}${path}`, { ...tlsOf(party), ...how }, (answer) => {
       const parts = [];
       answer.on("data", (part) => parts.push(part));
       answer.on("end", () => done({ status: answer.statusCode, body: Buffer.concat(parts) }));
     });
-    asked.on("error", failed).end();
+    asked.on("error", failed).end(body && JSON.stringify(body));
   });
+}
+
+/** Everything in the world's catalogue is asked for once, so that there is something to see. */
+async function live() {
+  const parties = new Map();
+  for (const { client, authorization_details: details, path } of world.asks) {
+    const { client_id: id } = world.organisations.find((it) => it.name === client) ?? {};
+    if (!id) continue;
+    if (!parties.has(client)) {
+      parties.set(client, await jose({ world, client: id, tls: tlsOf(client), key: JSON.parse(own(client, "sign.jwk")) }));
+    }
+    const token = await parties.get(client).token(details).catch(() => null);
+    if (token && path) await parties.get(client).read(path, token);
+  }
+  for (const party of parties.values()) party.close();
+}
+
+/** Two administrators disclose everybody's audit keys to the auditor; gives the file. */
+async function disclose() {
+  const act = { act: "audit.disclose", object: "auditor", why: "the page is tried", payload: { all: true } };
+  const proposed = JSON.parse((await direct("admin-1", "/admin/acts", act)).body);
+  const approved = await direct("admin-2", `/admin/proposals/${proposed.proposal.digest}/approve`, {});
+  assert.equal(approved.status, 200, approved.body.toString());
+  writeFileSync(`${work}/disclosed.json`, approved.body);
+  return `${work}/disclosed.json`;
 }
 
 /** A party's browser with one page, watched. */
@@ -78,6 +107,9 @@ for (const party of ["hospital-a", "admin-1", "practice-a", "patient-portal"]) {
   assert.equal(refused.body.toString(), (await direct(party, "/log/tile/entries/000")).body.toString());
 }
 
+await live();
+const disclosed = await disclose();
+
 // --- the auditor -----------------------------------------------------------------------------------------------------
 const auditor = await open("auditor");
 const { page } = auditor;
@@ -92,6 +124,49 @@ await page.getByRole("heading", { name: "Proven in this browser" }).waitFor();
 for (const summary of await page.locator("summary").all()) await summary.click();
 await look(page, "entry");
 console.log("an entry is proven in the browser");
+
+await visit(page, "#/overview", "Overview");
+await page.getByRole("button", { name: "Check every entry now" }).click();
+await page.getByRole("heading", { name: "Every entry holds" }).waitFor();
+console.log("every entry is hashed in the browser, and the signed root comes out");
+
+await visit(page, "#/charts", "Accesses and refusals");
+await page.locator("figure figcaption").first().waitFor();
+const drawn = await page.locator("figure figcaption").allTextContents();
+assert(drawn.every((text) => !/ 0 in all|[a-z]0 in all/.test(text)), drawn.join("; "));
+await page.locator("summary").click();
+await look(page, "charts");
+
+// What stands in clear is searched at once; who, whom and why once keys were disclosed.
+await visit(page, "#/search", "Search");
+await page.getByLabel("What happened").selectOption("alert:break-glass");
+await page.getByRole("button", { name: "Search", exact: true }).click();
+await page.getByText(/[1-9]\d* entr(y|ies) found/).first().waitFor();
+await look(page, "search");
+await page.getByText("Open what is sealed").click();
+await page.getByLabel("The disclosure").setInputFiles(disclosed);
+await page.getByLabel("Your own private key").setInputFiles(`${dir}/clients/hospital-a/open.jwk`);
+await page.getByRole("button", { name: "Open", exact: true }).click();
+await page.getByText("this key does not open this disclosure").waitFor();
+await page.getByLabel("Your own private key").setInputFiles(`${dir}/clients/auditor/open.jwk`);
+await page.getByRole("button", { name: "Open", exact: true }).click();
+await page.getByLabel("Practitioner").fill("dr-okafor");
+await page.getByLabel("Organisation").fill("rj1");
+await page.getByLabel("Purpose").selectOption("BTG");
+await page.getByLabel("What happened").selectOption("");
+await page.getByRole("button", { name: "Search", exact: true }).click();
+await page.getByText(/[1-9]\d* entr(y|ies) found/).first().waitFor();
+const found = await page.locator("table.entries tbody tr").allTextContents();
+assert(found.length > 0 && found.every((text) => text.includes("dr-okafor, RJ1") && text.includes("break-glass")), found.join("; "));
+await look(page, "unlocked");
+await page.locator("table.entries a").first().click();
+await page.getByRole("heading", { name: "What was sealed" }).waitFor();
+await page.getByRole("heading", { name: "Proven in this browser" }).waitFor();
+await look(page, "opened");
+await page.getByLabel("Main").getByText("Reviews").click();
+await page.getByText("For privacy officers").waitFor();
+await look(page, "reviews-auditor");
+console.log("entries are searched in clear and, with disclosed keys, by who, whom and why");
 
 // By keyboard alone: the skip link comes first, then the way to another view, and the focus follows.
 await page.goto(`${url}/auditor`);
@@ -171,3 +246,24 @@ await page.getByText("History was rewritten").waitFor();
 console.log("a log cut back and a history rewritten are noticed");
 await nothingWrong(auditor);
 await auditor.context.close();
+
+// --- the privacy officer ---------------------------------------------------------------------------------------------
+const officer = await open("privacy-officer");
+const desk = officer.page;
+await visit(desk, "#/reviews", "Reviews");
+await look(desk, "reviews");
+const items = await desk.locator("tbody tr").count();
+await desk.locator("tbody tr", { hasText: "Emergency declared" }).first().locator("a").click();
+await desk.getByRole("heading", { name: "Proven in this browser" }).waitFor();
+await look(desk, "review");
+await desk.getByLabel("It was in order").focus();
+await desk.keyboard.press("Space");
+await desk.getByLabel("Explanation", { exact: true }).fill("Seen with the ward: the patient was brought in unconscious.");
+await desk.getByRole("button", { name: "Close this item" }).click();
+await desk.locator("main h1", { hasText: "Reviews" }).waitFor();
+await desk.waitForFunction((before) => document.querySelectorAll("tbody tr").length === before - 1, items);
+await visit(desk, "#/reviews/all", "Reviews");
+await desk.locator("tbody .tag-good", { hasText: "closed" }).first().waitFor();
+console.log("a declared emergency is reviewed and closed");
+await nothingWrong(officer);
+await officer.context.close();

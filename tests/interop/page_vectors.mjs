@@ -10,6 +10,7 @@ const load = (name) => import(new URL(name, page));
 const { base64, base64url, hex, toBase64, toBase64url, utf8 } = await load("bytes.js");
 const merkle = await load("merkle.js");
 const { openCheckpoint, parseProof, parseVkey } = await load("note.js");
+const { fits, opensTruly } = await load("sealed.js");
 const { Tiles, tileName } = await load("tiles.js");
 
 // --- our own -------------------------------------------------------------------------------------------------------
@@ -40,6 +41,19 @@ for (const member of ["leaf", "proof"]) {
   }
 }
 console.log(`our frozen receipt holds, and with any of its ${flipped} letters changed it does not`);
+
+// --- what a body says is what its leaf commits to ---------------------------------------------------------------------
+const leaf = JSON.parse(ours.receipt.leaf);
+const plain = JSON.parse(ours.plain);
+assert(await fits(plain, leaf), "our frozen body");
+assert(await opensTruly(ours.receipt.openings, leaf), "our frozen openings");
+for (const group of ["actor", "context", "object", "subject"]) {
+  assert(!(await fits({ ...plain, [group]: { ...plain[group], more: 1 } }, leaf)), group);
+  const { [group]: opening } = ours.receipt.openings;
+  const other = { ...ours.receipt.openings, [group]: { ...opening, value: { ...opening.value, more: 1 } } };
+  assert(!(await opensTruly(other, leaf)), group);
+}
+console.log("a body that says something else than its leaf commits to is noticed");
 
 // --- a tree out of tiles, at sizes on both sides of a tile's edge ---------------------------------------------------
 const leaves = await Promise.all(Array.from({ length: 700 }, (_, at) => merkle.leafHash(utf8(String(at)))));

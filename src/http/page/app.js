@@ -1,16 +1,21 @@
 // Which view is shown. The address after # names it; each change puts the focus on the new heading and tells the title.
 
+import { charts } from "./charts.js";
 import { box, byId, h } from "./dom.js";
-import * as gateway from "./gateway.js";
 import { entry } from "./entry.js";
+import * as gateway from "./gateway.js";
 import { list } from "./list.js";
 import { Log } from "./log.js";
 import { overview } from "./overview.js";
+import { reviews } from "./reviews.js";
+import { stop } from "./scanner.js";
+import { search } from "./search.js";
 
-const VIEWS = { overview, log: list, entry };
+const VIEWS = { overview, log: list, entry, search, reviews, charts };
 
 const log = new Log();
 let state = null;
+let unlocked = null;
 let turn = 0;
 
 async function load() {
@@ -27,11 +32,12 @@ const route = () => {
 async function show() {
   const mine = (turn += 1);
   const { name, args } = route();
+  stop();
   let parts;
   try {
     if (!state || name === "overview") await load();
     if (log.finding && name !== "overview") parts = [h("h1", {}, "The log is not believed"), h("p", {}, log.finding)];
-    else parts = await VIEWS[name]({ log, state, args, go, reload });
+    else parts = await VIEWS[name]({ log, state, args, unlocked, go, reload });
   } catch (error) {
     const title = error instanceof gateway.Refused ? "Not permitted" : "This could not be shown";
     parts = [h("h1", {}, title), box("bad", "What went wrong", h("p", {}, error.message))];
@@ -64,7 +70,11 @@ const go = (hash) => {
   if (location.hash === hash) show();
   else location.hash = hash;
 };
-const reload = () => show();
+/** Shows the view again; `opened` are keys that were unlocked meanwhile. */
+const reload = (opened = unlocked) => {
+  unlocked = opened;
+  show();
+};
 
 addEventListener("hashchange", () => {
   // The skip link's own target is no view.

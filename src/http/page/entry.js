@@ -1,18 +1,19 @@
 // One entry, and the proof that it stands in the log: hashed and followed to the signed root in this browser, each time.
 
-import { box, facts, h, say } from "./dom.js";
 import { hex } from "./bytes.js";
+import { box, facts, h, say } from "./dom.js";
 import { concerns, outcomeTag } from "./list.js";
 import { count, eventWords, moment, plural } from "./words.js";
 
 /** `#/entry/INDEX` */
-export async function entry({ log, args }) {
+export async function entry({ log, args, unlocked }) {
   const index = /^[0-9]{1,15}$/.test(args[0] ?? "") ? Number(args[0]) : NaN;
   if (!(index < log.checkpoint.size)) {
     return [h("h1", {}, "No such entry"), h("p", {}, `The checkpoint covers entries 0 to ${count(log.checkpoint.size - 1)}.`)];
   }
   const proven = await log.prove(index);
   const { leaf } = proven.entry;
+  const body = unlocked && leaf.b && (await unlocked.body(index, leaf));
   say(proven.holds ? "The proof holds" : "The proof does not hold");
   return [
     h("h1", {}, `Entry ${count(index)}`),
@@ -26,6 +27,7 @@ export async function entry({ log, args }) {
       leaf.pol && ["Rules that decided", h("code", {}, leaf.pol)],
       leaf.tag && ["About a person", "yes; who, whom and why stand in its body, sealed under that patient’s audit key"],
     ]),
+    unlocked && leaf.b && sealed(body),
     h("details", { class: "details" }, h("summary", {}, "The entry to the letter"), h("pre", { tabindex: "0" }, pretty(proven.entry.text))),
     steps(index, log, proven),
     h("nav", { class: "pager", "aria-label": "Neighbouring entries" },
@@ -44,6 +46,24 @@ export function proof(index, log, { holds, path }) {
   }
   return box("good", "Proven in this browser",
     h("p", {}, `This is entry ${count(index)} of the log: ${plural(path.length, "hash", "hashes")} lead from it to the root over ${count(log.checkpoint.size)} entries that the log’s key signed.`));
+}
+
+/** What the body says, which is shown only if it is the one that the entry commits to. */
+function sealed(body) {
+  if (!body) return h("p", { class: "box box-info" }, "None of the keys disclosed to you opens this entry.");
+  if (body.altered) {
+    return h("div", { class: "loud", role: "alert" }, h("h2", {}, "The body was changed"),
+      h("p", {}, "One of your keys fits this entry, and what the gateway sent as its body is not what the entry commits to."));
+  }
+  const { actor, context, object, subject, name, detail } = body.plain;
+  const words = (group) => Object.entries(group ?? {}).map(([member, value]) =>
+    h("p", { class: "sub" }, `${member}: `, h("strong", {}, typeof value === "string" ? value : JSON.stringify(value))));
+  return [h("h2", {}, "What was sealed"), facts([
+    ["Who", name && h("p", { class: "sub" }, h("strong", {}, name)), words(actor)],
+    ["About whom", words(subject)],
+    ["What", words(object), detail && words({ records: detail.join(", ") })],
+    ["Why and how", words(context)],
+  ])];
 }
 
 function steps(index, log, { hash, path }) {

@@ -1,9 +1,10 @@
 // The first view: does the log hold, do alarms stand, is the gateway well, how old are its keys.
 
+import { equal, hex } from "./bytes.js";
 import { box, facts, h, say, table, tag } from "./dom.js";
-import { hex } from "./bytes.js";
 import { keep, kept, pin } from "./log.js";
 import { fingerprint, parseVkey } from "./note.js";
+import { ask, stop } from "./scanner.js";
 import { alertWords, count, duration, moment, plural } from "./words.js";
 
 /** Ages of keys in days beyond which the page points at them: signing keys a year, keys of records two. */
@@ -18,6 +19,7 @@ export async function overview({ log, state, reload }) {
     alarms(state),
     h("h2", {}, "The log"),
     facts(logFacts(log, print)),
+    log.checkpoint && wholeCheck(log),
     keyForm(log, print, reload),
     feeds(state),
     keys(state),
@@ -70,6 +72,42 @@ function logFacts(log, print) {
     ["Checked in this browser", moment(kept().seenMs)],
     ["Whole log hashed in this browser", full ? `${count(full.size)} entries, ${moment(full.atMs)}` : "not yet"],
   ];
+}
+
+/** Hashes every entry again, in the worker, and holds the root that comes out against the signed one. */
+function wholeCheck(log) {
+  const place = h("div", {});
+  const { size } = log.checkpoint;
+  const button = h("button", { class: "button secondary", type: "button", onclick: run }, "Check every entry now");
+  async function run() {
+    const progress = h("progress", { max: size, value: 0, "aria-label": "Entries hashed" });
+    const told = h("p", {}, "Hashing…");
+    place.replaceChildren(h("div", { class: "working" }, progress, told, h("button", { class: "button secondary", type: "button", onclick: stop }, "Stop")));
+    button.disabled = true;
+    try {
+      const done = await ask("root", { size }, ({ looked }) => {
+        progress.value = looked;
+        told.textContent = `${count(looked)} of ${count(size)} entries hashed`;
+      });
+      place.replaceChildren(wholeResult(log, done));
+    } catch (error) {
+      place.replaceChildren(box("bad", "The check could not be finished", h("p", {}, error.message)));
+    }
+    button.disabled = false;
+  }
+  return h("div", {}, button, place);
+}
+
+function wholeResult({ checkpoint }, done) {
+  if (!done.isWhole) return h("p", {}, `Stopped after ${count(done.looked)} entries.`);
+  if (!equal(done.root, checkpoint.root)) {
+    say("The entries do not add up to the signed root");
+    return h("div", { class: "loud", role: "alert" }, h("h2", {}, "The entries do NOT add up to the signed root"),
+      h("p", {}, `At least one of the ${count(checkpoint.size)} entries that the gateway sends is not the one it signed. `, h("code", {}, "sallyport audit verify"), " says which."));
+  }
+  keep({ full: { size: checkpoint.size, atMs: Date.now() } });
+  say("Every entry holds");
+  return box("good", "Every entry holds", h("p", {}, `All ${count(checkpoint.size)} entries were read and hashed in this browser, and give the signed root.`));
 }
 
 /** The key is what all rests on: it is compared, or given from a file that did not come from this gateway. */
