@@ -22,6 +22,8 @@ pub(super) struct Load {
 pub(super) struct Figures {
     pub(super) per_second: f64,
     failed: usize,
+    /// What the first of them was.
+    failure: Option<String>,
     bytes: usize,
     latencies_us: Vec<u64>,
 }
@@ -33,6 +35,7 @@ impl Figures {
         Self {
             per_second,
             failed,
+            failure: None,
             bytes,
             latencies_us,
         }
@@ -52,10 +55,14 @@ impl Figures {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        json!({
+        let mut value = json!({
             "per_second": self.per_second.round(), "p50_ms": self.quantile_ms(0.5), "p99_ms": self.quantile_ms(0.99),
             "answers": self.latencies_us.len(), "failed": self.failed, "bytes": self.bytes,
-        })
+        });
+        if let (Value::Object(members), Some(text)) = (&mut value, &self.failure) {
+            members.insert("first_failure".to_owned(), json!(text));
+        }
+        value
     }
 }
 
@@ -131,7 +138,7 @@ impl Load {
             let (party, asks, next) = (Arc::clone(party), Arc::clone(&asks), Arc::clone(&next));
             let stopped = stopped.clone();
             clients.spawn(async move {
-                let (mut latencies, mut failed, mut bytes) = (Vec::new(), 0, 0);
+                let (mut latencies, mut failed, mut bytes) = (Vec::new(), Vec::new(), 0);
                 while !*stopped.borrow() {
                     let n = next.fetch_add(1, Ordering::Relaxed) % asks.len().max(1);
                     let Some((path, token)) = asks.get(n) else {
@@ -143,21 +150,26 @@ impl Load {
                             latencies.push(micros(asked.elapsed()));
                             bytes = reply.body.len();
                         }
-                        Ok(_) | Err(_) => failed += 1,
+                        Ok(reply) => failed.push(format!("{} {}", reply.status, reply.text())),
+                        Err(error) => failed.push(error.to_string()),
                     }
                 }
                 (latencies, failed, bytes)
             });
         }
-        let (mut latencies, mut failed, mut bytes) = (Vec::new(), 0, 0);
+        let (mut latencies, mut failed, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(client) = clients.join_next().await {
             if let Ok((more, not, size)) = client {
                 latencies.extend(more);
-                failed += not;
+                failed.extend(not);
                 bytes = bytes.max(size);
             }
         }
-        Figures::new(latencies, failed, bytes, began.elapsed())
+        let figures = Figures::new(latencies, failed.len(), bytes, began.elapsed());
+        Figures {
+            failure: failed.into_iter().next(),
+            ..figures
+        }
     }
 }
 
