@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keys::{Family, Keyring, RootKey};
+use keys::{Family, Keyring, RootKey, Unlock};
 use policy::Rules;
 use zeroize::Zeroizing;
 
@@ -128,6 +128,18 @@ pub enum AssemblyError {
     Rulebook(#[from] crate::rulebook::RulebookError),
 }
 
+/// How a gateway was unsealed, as the ledger says it.
+pub struct Unsealed {
+    /// `passphrase`, `shares` or `token`.
+    pub means: &'static str,
+    /// The user of this machine who gave the last of it; none where it was given at the start.
+    pub uid: Option<u32>,
+    /// Which shares.
+    pub shares: Vec<u32>,
+    /// Wrong tries since it was sealed.
+    pub failed: u64,
+}
+
 /// Makes a new gateway: root key, keyring, store and ledger. Refuses to touch an existing one.
 ///
 /// # Errors
@@ -202,13 +214,13 @@ struct Replay {
 ///
 /// # Errors
 /// Which part does not open, and what to do about it.
-pub async fn open(
+pub async fn open<'a>(
     config: &Config,
-    passphrase: &Zeroizing<Vec<u8>>,
+    unlock: impl Into<Unlock<'a>>,
     clock: Clock,
 ) -> Result<Gateway, AssemblyError> {
     let rules = rules(config)?;
-    let root = RootKey::open(&config.root.file, passphrase)?;
+    let root = RootKey::open(&config.root.file, unlock)?;
     let room = Strongroom::new(Keyring::open(&config.keyring(), &root)?)?;
     let mut replay = Replay::default();
     let recent_ms = clock
@@ -366,11 +378,11 @@ fn rules(config: &Config) -> Result<Rules, AssemblyError> {
 ///
 /// # Errors
 /// Which part does not open.
-pub fn rebuild(
+pub fn rebuild<'a>(
     config: &Config,
-    passphrase: &Zeroizing<Vec<u8>>,
+    unlock: impl Into<Unlock<'a>>,
 ) -> Result<Recovery, AssemblyError> {
-    let root = RootKey::open(&config.root.file, passphrase)?;
+    let root = RootKey::open(&config.root.file, unlock)?;
     let room = Strongroom::new(Keyring::open(&config.keyring(), &root)?)?;
     Ok(Embedded::rebuild(&config.store(), room.macs())?)
 }
@@ -461,6 +473,39 @@ fn countersign(statements: &mut [Statement]) {
 }
 
 impl Gateway {
+    /// Records that the gateway was unsealed: by what, by which user of this machine, after how many wrong tries.
+    ///
+    /// # Errors
+    /// If it cannot be recorded; then nobody may be served.
+    pub async fn record_unseal(&self, by: &Unsealed) -> Result<(), AssemblyError> {
+        let event = Event::new("gateway.unseal")
+            .with("by", by.means)
+            .with("failed", by.failed);
+        let event = by
+            .uid
+            .iter()
+            .fold(event, |event, uid| event.with("uid", u64::from(*uid)));
+        let event = match by.shares.is_empty() {
+            true => event,
+            false => event.with("shares", by.shares.clone()),
+        };
+        self.ledger().note(event.from_reserve()).await?;
+        Ok(())
+    }
+
+    /// Records that the gateway is sealed, while the key that signs the record is still there.
+    ///
+    /// # Errors
+    /// If it cannot be recorded.
+    pub async fn record_seal(&self, by: &str, uid: Option<u32>) -> Result<(), AssemblyError> {
+        let event = Event::new("gateway.sealed").with("by", by);
+        let event = uid
+            .iter()
+            .fold(event, |event, uid| event.with("uid", u64::from(*uid)));
+        self.ledger().note(event.from_reserve()).await?;
+        Ok(())
+    }
+
     /// Records the stop, publishes, and closes ledger and store.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 pub mod admin;
 pub mod audit;
 pub mod connect;
+pub mod seal;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -21,17 +21,13 @@ use crate::config::Config;
 use crate::connect::Http;
 use crate::dev::{World, WorldError};
 use crate::facts::Statement;
-use crate::http::{self, App, Budgets, Shared};
 use crate::ledger::audit as log;
+use crate::porter::{self, Given, Porter};
 
 /// Something did not hold, or was refused.
 const NO: u8 = 1;
 /// It could not be tried.
 const UNTRIED: u8 = 2;
-
-/// Nobody goes live without somebody who looks at what was done in an emergency.
-const NO_OFFICER: &str = "the directory has no privacy officer who is not suspended (a client of role \
-     `privacy-officer`); nobody could review an emergency, so nothing is served";
 
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -245,50 +241,25 @@ pub fn serve(config: &Path) -> ExitCode {
     log();
     let work = async {
         let config = Config::load(config).map_err(|error| error.to_string())?;
-        let passphrase = passphrase(&config, false)?;
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+        let tls = porter::tls(&config).map_err(|error| error.to_string())?;
+        let (listen, is_patient) = (config.listen, config.control.is_some());
+        let given = match &config.root.passphrase_file {
+            None if is_patient => None,
+            _ => Some(passphrase(&config, false)?),
         };
-        let tls = http::tls(
-            &read(&config.tls.certificate)?,
-            &read_private(&config.tls.key)?,
-            &read(&config.tls.client_ca)?,
-        )
-        .map_err(|error| error.to_string())?;
-        let gateway = assembly::open(&config, &passphrase, Clock::system())
-            .await
-            .map_err(|error| error.told(&config))?;
-        if !gateway.has_officer() {
-            gateway.close().await.map_err(|error| error.to_string())?;
-            return Err(NO_OFFICER.to_owned());
+        let porter = Porter::new(config);
+        if let Some(given) = given {
+            match porter.unseal(Given::Passphrase(&given), None).await {
+                Ok(_) => {}
+                // Why not the end: whoever can unseal it has a socket to do so.
+                Err(error) if is_patient => tracing::error!(%error, "it stays sealed"),
+                Err(error) => return Err(error.to_string()),
+            }
         }
-        let app: Shared = Arc::new(App {
-            gateway,
-            budgets: Budgets::default(),
-        });
-        let listener = crate::http::listen(config.listen);
-        let listener = listener.map_err(|error| format!("{}: {error}", config.listen))?;
-        let operations = match config.operations {
-            Some(address) => Some(
-                http::operations(address, Arc::clone(&app))
-                    .await
-                    .map_err(|error| format!("{address}: {error}"))?,
-            ),
-            None => None,
-        };
-        let heart = tokio::spawn(http::beside(Arc::clone(&app)));
-        let serving = http::serve(listener, tls, http::router(Arc::clone(&app)));
-        tracing::info!(listen = %config.listen, "serving");
+        let doors = porter.serve(tls).await.map_err(|error| error.to_string())?;
+        tracing::info!(%listen, address = %doors.address(), "serving");
         asked_to_stop().await;
-        serving.stop().await;
-        heart.abort();
-        if let Some(operations) = operations {
-            operations.abort();
-        }
-        app.gateway
-            .close()
-            .await
-            .map_err(|error| format!("the stop was not recorded: {error}"))
+        doors.stop().await.map_err(|error| error.to_string())
     };
     match run(work) {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -17,6 +17,9 @@ pub struct Config {
     pub issuer: String,
     /// Where health and metrics are served in plain HTTP; must be loopback. Nothing personal is served there.
     pub operations: Option<SocketAddr>,
+    /// A local socket on which the gateway is unsealed and sealed, such as `/run/sallyport/control.sock`, for its own user
+    /// only. With it, and without `passphrase_file`, `serve` starts sealed. Whoever can change it can keep it sealed.
+    pub control: Option<PathBuf>,
     /// The store, the journal and the keyring. Whoever can change it can make records unavailable, not
     /// readable or different, and can hide the ledger's newest entries from this machine but not from those
     /// who hold receipts.
@@ -147,6 +150,7 @@ impl Config {
             &mut config.policy,
             &mut config.sensitive_codes,
             &mut config.backups,
+            &mut config.control,
         ];
         for file in named.into_iter().flatten().chain(cas) {
             *file = base.join(&file);

@@ -19,6 +19,7 @@
 //!    demo                           the whole story, each line of it checked
 //!    bench                          figures, measured on this machine
 //!    dev                            a ready-made world, served
+//!    porter                         unseals a gateway, serves it, seals it again
 //! 5  http                           the table of routes; one file a protocol; `answer` alone makes responses
 //!    assembly                       a gateway from its config: founded once, opened ever after
 //!    audit                          the auditor's desk, offline: a copy of the log, searched, reported on, exported
@@ -72,6 +73,7 @@
 //! | Ticket | the data keys of one release, signed, addressed to one hospital |
 //! | Release | what may be sent: stored envelopes, the ticket that opens them, their receipt |
 //! | Card | what routing, labels and search need of a record, read at deposit, kept encrypted |
+//! | Porter | opens a gateway that starts sealed, and seals it again |
 //! | Keyring | every long-lived key; *active* ones seal, *retired* ones only open |
 //!
 //! # How a request travels
@@ -109,6 +111,7 @@ pub mod fhir;
 pub mod gateway;
 pub mod http;
 pub mod ledger;
+pub mod porter;
 pub mod rulebook;
 pub mod store;
 pub mod token;

@@ -49,10 +49,48 @@ enum Command {
         statements: PathBuf,
     },
     /// Serve. Never makes anything: an empty folder is an error, not a fresh log.
+    ///
+    /// With `control` in the config and no `passphrase_file` it starts sealed: everybody gets 503 until `sallyport unseal`.
     Serve {
         /// The gateway's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Unseal a gateway that started sealed, on its own machine: asks for what its root key is opened by.
+    ///
+    /// Needs `control` in the config, and the gateway's own user (or root). Where the root key is sealed to shares, each
+    /// holder runs it once; the last share that is needed opens the gateway. Exit code 0: done, or the share was taken;
+    /// 1: wrong or refused; 2: it could not be tried.
+    Unseal {
+        /// The gateway's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Read it from this file descriptor, and not from the terminal.
+        #[arg(long, value_name = "N")]
+        fd: Option<u32>,
+        /// Only say how the gateway stands.
+        #[arg(long, conflicts_with = "forget")]
+        status: bool,
+        /// Forget the shares that were given so far.
+        #[arg(long)]
+        forget: bool,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal a running gateway, on its own machine: no key stays in memory, and everybody gets 503.
+    Seal {
+        /// The gateway's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the root key is opened by: a passphrase, or shares that several people hold.
+    Keys {
+        #[command(subcommand)]
+        command: cli::seal::Keys,
     },
     /// Measure this machine: releases, tokens, appends, verification, rotation; nginx beside it.
     Bench {
@@ -285,6 +323,18 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Serve { config } => cli::serve(&config),
+        Command::Unseal {
+            config,
+            fd,
+            status,
+            forget,
+            json,
+        } => {
+            let only = status.then_some("status").or(forget.then_some("forget"));
+            cli::seal::unseal(&config, fd, only, json)
+        }
+        Command::Seal { config, json } => cli::seal::seal(&config, json),
+        Command::Keys { command } => cli::seal::keys(command),
         Command::Restore {
             from,
             config,

@@ -248,6 +248,7 @@ const TABLE: &[Row] = &[
     row("GET", "/admin/keys", "/admin/keys", Wants::Admin),
     row("GET", "/admin/erasures", "/admin/erasures", Wants::Admin),
     row("POST", "/admin/backup", "/admin/backup", Wants::Admin),
+    row("POST", "/admin/seal", "/admin/seal", Wants::Admin),
     row(
         "GET",
         "/log/bodies/{bundle}",
@@ -347,6 +348,7 @@ fn body_of(row: &Row) -> String {
         ("PUT", _) => record.to_string(),
         ("POST", "/fhir") => bundle("transaction", &[record]).to_string(),
         ("POST", "/admin/keys/{key}/retire") => json!({ "version": 1 }).to_string(),
+        ("POST", "/admin/seal") => json!({ "why": "routes" }).to_string(),
         ("POST", "/admin/training") => {
             let head = "organisation,practitioner,requirement,completed,expires,evidence";
             let csv = format!("{head}\nRJ1,nurse-lind,routes,2026-01-01,2026-12-01,none\n");

@@ -60,10 +60,11 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ),
     ("demo", "keys policy", "clock connect dev fhir ledger"),
     ("bench", "keys policy", "clock connect demo dev fhir ledger"),
+    ("porter", "keys", "assembly clock config gateway http vault"),
     (
         "cli",
         "keys policy",
-        "assembly audit bench clock config connect connector demo dev facts http ledger rulebook",
+        "assembly audit bench clock config connect connector demo dev facts http ledger porter rulebook",
     ),
 ];
 
@@ -76,7 +77,7 @@ const OWNED: &[(&str, &str)] = &[
     ("aws_lc_rs", "keys/"),
     (
         "zeroize",
-        "keys/ src/cli.rs src/cli/ src/assembly src/dev/mod.rs benches/lib.rs",
+        "keys/ src/cli.rs src/cli/ src/assembly src/porter/ src/dev/mod.rs benches/lib.rs",
     ),
 ];
 

@@ -14,7 +14,8 @@
 //! jwe        one JWE to one key                           ticket     the data keys of a release, signed, then sealed
 //! deposit    who deposited what, under which key, of whom disclosure audit keys to an auditor
 //! open_key   a hospital's own key                         receive    opening tickets, strictly
-//! root       the root key under a passphrase              family     kinds of long-lived keys, and their bytes
+//! root       the root key: passphrase, shares or token    share      shares of a secret, as people copy them
+//! family     kinds of long-lived keys, and their bytes
 //! epoch      the keyring's files                          keyring    add, announce, activate, retire, destroy, rewrap
 //! shared     a keyring at work: no reader waits for a disk
 //! private_file, process                                   owner-only files; no core dumps
@@ -66,6 +67,7 @@ mod record;
 mod root;
 mod sealed;
 mod secret;
+mod share;
 mod shared;
 mod sign;
 mod ticket;
@@ -90,9 +92,10 @@ pub use possession::{open_challenge, seal_challenge};
 pub use process::harden_process;
 pub use receive::{OpenTicketError, Ticket, TicketEntry, open_ticket};
 pub use record::{OpenRecordError, RECORD_TEXT_BYTES_MAX, open_record};
-pub use root::{PASSPHRASE_BYTES_MIN, RootError, RootKey};
+pub use root::{Means, PASSPHRASE_BYTES_MIN, RootError, RootKey, Unlock};
 pub use sealed::{NotSealed, OpenError, Plaintext, Sealed};
 pub use secret::{random, random_array, random_id};
+pub use share::{SHARES_MAX, Share, ShareError, ShareSet, ShareSetError};
 pub use shared::SharedKeyring;
 pub use sign::{ClientKey, NoteSigner, Signer, VerifyError, verify_ed25519, verify_jws_es256};
 pub use ticket::{TICKET_KEYS_MAX, TicketClaims, TicketError, TicketKey, seal_ticket};

@@ -1,7 +1,9 @@
-//! The root key: what opens the keyring, and the file it stands in under a passphrase.
+//! The root key: what opens the keyring, and the file it stands in: under a passphrase, or under a random secret that is
+//! split into shares, or under a key that never leaves a hardware token.
 //!
-//! Never here: parameters read from the file, a passphrase kept, or the root key in clear on a disk.
-//! A wrong passphrase and an altered file are one answer.
+//! Never here: parameters read from the file, a passphrase or PIN kept, or the root key in clear on a disk.
+//! A wrong passphrase and an altered file are one answer. How a file is sealed is said in its first line, so that a
+//! person is asked for the right thing; what that line says is authenticated with the rest.
 
 use std::io;
 use std::path::Path;
@@ -14,11 +16,13 @@ use crate::key::{Active, Key};
 use crate::private_file::{self, ReadError};
 use crate::sealed::Sealed;
 use crate::secret::{SECRET_BYTES, Secret, random_array};
+use crate::share::{self, Share, ShareSet, ShareSetError};
 
 const MAGIC: &[u8; 17] = b"sallyport-root/1\n";
+const MAGIC_SHARES: &[u8; 24] = b"sallyport-root/shares/1\n";
 const SALT_BYTES: usize = 16;
 const SEALED_BYTES: usize = 6 + 12 + SECRET_BYTES + 16;
-const FILE_BYTES: usize = MAGIC.len() + SALT_BYTES + SEALED_BYTES;
+const FILE_BYTES_MAX: usize = 4096;
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 1;
@@ -28,6 +32,52 @@ pub const PASSPHRASE_BYTES_MIN: usize = 12;
 
 /// Opens the keyring; never leaves the process but sealed.
 pub struct RootKey(Key<Active>);
+
+/// How a root file is sealed: what has to be given to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// A passphrase.
+    Passphrase,
+    /// So many shares of one set.
+    Shares {
+        /// Which set.
+        set: ShareSet,
+        /// How many of them are needed.
+        threshold: u8,
+        /// How many there are.
+        count: u8,
+    },
+}
+
+impl std::fmt::Display for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Means::Passphrase => f.write_str("a passphrase"),
+            Means::Shares {
+                set,
+                threshold,
+                count,
+            } => {
+                write!(f, "{threshold} of {count} shares of set {set}")
+            }
+        }
+    }
+}
+
+/// What is given to open a root file.
+#[derive(Clone, Copy)]
+pub enum Unlock<'a> {
+    /// The passphrase.
+    Passphrase(&'a [u8]),
+    /// Shares, in any order.
+    Shares(&'a [Share]),
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Unlock<'a> {
+    fn from(passphrase: &'a T) -> Self {
+        Unlock::Passphrase(passphrase.as_ref())
+    }
+}
 
 /// Why there is no root key.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +97,15 @@ pub enum RootError {
     /// Wrong passphrase, or the file was altered.
     #[error("the root file does not open with this passphrase")]
     Passphrase,
+    /// The file is sealed otherwise than it was tried.
+    #[error("the root file is opened by {0}")]
+    OtherMeans(Means),
+    /// Shares that cannot be put together.
+    #[error(transparent)]
+    ShareSet(#[from] ShareSetError),
+    /// Put together, the shares open nothing: one of them is not of this set, or the file was altered.
+    #[error("the root file does not open with these shares")]
+    Shares,
     /// Shorter than [`PASSPHRASE_BYTES_MIN`].
     #[error("the passphrase is too short")]
     ShortPassphrase,
@@ -64,8 +123,8 @@ impl RootKey {
     /// # Errors
     /// [`RootError`]; an existing file is never touched.
     pub fn create(path: &Path, passphrase: &[u8]) -> Result<RootKey, RootError> {
-        let root = RootKey(Key::generate(1));
-        let bytes = root.file_bytes(passphrase)?;
+        let root = RootKey::generate();
+        let bytes = root.under_passphrase(passphrase)?;
         match private_file::write_new(path, &bytes) {
             Ok(()) => Ok(root),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(RootError::Exists),
@@ -73,26 +132,43 @@ impl RootKey {
         }
     }
 
+    /// How the root file is sealed; needs no secret, and believes the file until it is opened.
+    ///
+    /// # Errors
+    /// [`RootError`].
+    pub fn means(path: &Path) -> Result<Means, RootError> {
+        Ok(RootFile::parse(&read(path)?)?.means())
+    }
+
     /// Opens the root file.
     ///
     /// # Errors
     /// [`RootError`]; an operator can act on each.
-    pub fn open(path: &Path, passphrase: &[u8]) -> Result<RootKey, RootError> {
-        let bytes = private_file::read(path, FILE_BYTES).map_err(|error| match error {
-            ReadError::NotPrivate => RootError::NotPrivate,
-            ReadError::TooLong => RootError::NotRootFile,
-            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => RootError::Missing,
-            ReadError::Io(error) => RootError::Io(error),
-        })?;
-        if bytes.len() != FILE_BYTES {
-            return Err(RootError::NotRootFile);
-        }
-        let rest = bytes.strip_prefix(MAGIC).ok_or(RootError::NotRootFile)?;
-        let (salt, sealed) = rest.split_first_chunk().ok_or(RootError::NotRootFile)?;
-        let sealed = Sealed::try_from(sealed).map_err(|_| RootError::NotRootFile)?;
-        let opened = stretch(passphrase, salt)?
-            .open(&context(salt), &sealed)
-            .map_err(|_| RootError::Passphrase)?;
+    pub fn open<'a>(path: &Path, unlock: impl Into<Unlock<'a>>) -> Result<RootKey, RootError> {
+        let bytes = read(path)?;
+        let file = RootFile::parse(&bytes)?;
+        let opened = match (&file, unlock.into()) {
+            (RootFile::Passphrase { salt, sealed }, Unlock::Passphrase(passphrase)) => {
+                stretch(passphrase, salt)?
+                    .open(&context(salt), sealed)
+                    .map_err(|_| RootError::Passphrase)?
+            }
+            (
+                RootFile::Shares {
+                    set,
+                    threshold,
+                    count,
+                    sealed,
+                },
+                Unlock::Shares(shares),
+            ) => {
+                let unlocking = share::rebuild(shares, *set, *threshold)?;
+                Key::<Active>::from_secret(1, unlocking)
+                    .open(&shares_context(*set, *threshold, *count), sealed)
+                    .map_err(|_| RootError::Shares)?
+            }
+            (file, _) => return Err(RootError::OtherMeans(file.means())),
+        };
         let secret = Secret::from_slice(opened.as_bytes()).ok_or(RootError::NotRootFile)?;
         Ok(RootKey(Key::from_secret(1, secret)))
     }
@@ -102,8 +178,28 @@ impl RootKey {
     /// # Errors
     /// [`RootError`]; afterwards the file is the old one or the new one, whole.
     pub fn change_passphrase(&self, path: &Path, passphrase: &[u8]) -> Result<(), RootError> {
-        let bytes = self.file_bytes(passphrase)?;
+        let bytes = self.under_passphrase(passphrase)?;
         private_file::replace(path, &bytes).map_err(RootError::Io)
+    }
+
+    /// Puts the same root key under a fresh secret of which `threshold` of `count` shares are needed, and gives the
+    /// shares, which stand nowhere else. The old file is gone on return (its backups are not).
+    ///
+    /// # Errors
+    /// [`RootError`]; afterwards the file is the old one or the new one, whole.
+    pub fn share_out(
+        &self,
+        path: &Path,
+        threshold: u8,
+        count: u8,
+    ) -> Result<Vec<Share>, RootError> {
+        let (bytes, shares) = self.under_shares(threshold, count)?;
+        private_file::replace(path, &bytes).map_err(RootError::Io)?;
+        Ok(shares)
+    }
+
+    fn generate() -> RootKey {
+        RootKey(Key::generate(1))
     }
 
     pub(crate) fn duplicate(&self) -> RootKey {
@@ -122,7 +218,7 @@ impl RootKey {
         &self.0
     }
 
-    fn file_bytes(&self, passphrase: &[u8]) -> Result<Vec<u8>, RootError> {
+    fn under_passphrase(&self, passphrase: &[u8]) -> Result<Vec<u8>, RootError> {
         if passphrase.len() < PASSPHRASE_BYTES_MIN {
             return Err(RootError::ShortPassphrase);
         }
@@ -130,6 +226,103 @@ impl RootKey {
         let sealed = stretch(passphrase, &salt)?.seal(&context(&salt), self.0.secret().expose());
         Ok([MAGIC.as_slice(), &salt, sealed.as_bytes()].concat())
     }
+
+    fn under_shares(&self, threshold: u8, count: u8) -> Result<(Vec<u8>, Vec<Share>), RootError> {
+        let (set, unlocking) = (ShareSet::random(), Secret::random());
+        let shares = share::split(&unlocking, set, threshold, count)?;
+        let context = || shares_context(set, threshold, count);
+        let sealed =
+            Key::<Active>::from_secret(1, unlocking).seal(&context(), self.0.secret().expose());
+        // Why: a set that opens nothing must be found before the file under the old means is gone.
+        let needed = shares
+            .get(shares.len() - usize::from(threshold)..)
+            .unwrap_or_default();
+        let again = Key::<Active>::from_secret(1, share::rebuild(needed, set, threshold)?);
+        again
+            .open(&context(), &sealed)
+            .map_err(|_| RootError::Shares)?;
+        let how = [threshold, count];
+        let bytes = [
+            MAGIC_SHARES.as_slice(),
+            set.as_bytes(),
+            &how,
+            sealed.as_bytes(),
+        ]
+        .concat();
+        Ok((bytes, shares))
+    }
+}
+
+/// A root file, parsed: nothing of it is believed until it opens.
+enum RootFile {
+    Passphrase {
+        salt: [u8; SALT_BYTES],
+        sealed: Sealed,
+    },
+    Shares {
+        set: ShareSet,
+        threshold: u8,
+        count: u8,
+        sealed: Sealed,
+    },
+}
+
+impl RootFile {
+    fn parse(bytes: &[u8]) -> Result<RootFile, RootError> {
+        let wrong = || RootError::NotRootFile;
+        let sealed = |bytes: &[u8]| {
+            let whole = bytes.len() == SEALED_BYTES;
+            let sealed = whole.then(|| Sealed::try_from(bytes).ok()).flatten();
+            sealed.ok_or_else(wrong)
+        };
+        if let Some(rest) = bytes.strip_prefix(MAGIC) {
+            let (salt, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+            return Ok(RootFile::Passphrase {
+                salt: *salt,
+                sealed: sealed(rest)?,
+            });
+        }
+        let rest = bytes.strip_prefix(MAGIC_SHARES).ok_or_else(wrong)?;
+        let (set, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let ([threshold, count], rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        Ok(RootFile::Shares {
+            set: ShareSet::from_bytes(*set),
+            threshold: *threshold,
+            count: *count,
+            sealed: sealed(rest)?,
+        })
+    }
+
+    fn means(&self) -> Means {
+        match self {
+            RootFile::Passphrase { .. } => Means::Passphrase,
+            RootFile::Shares {
+                set,
+                threshold,
+                count,
+                ..
+            } => Means::Shares {
+                set: *set,
+                threshold: *threshold,
+                count: *count,
+            },
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, RootError> {
+    private_file::read(path, FILE_BYTES_MAX).map_err(|error| match error {
+        ReadError::NotPrivate => RootError::NotPrivate,
+        ReadError::TooLong => RootError::NotRootFile,
+        ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => RootError::Missing,
+        ReadError::Io(error) => RootError::Io(error),
+    })
+}
+
+fn shares_context(set: ShareSet, threshold: u8, count: u8) -> Context {
+    Context::new("sallyport/root-shares/v1")
+        .part(set.as_bytes())
+        .part(&[threshold, count])
 }
 
 fn context(salt: &[u8; SALT_BYTES]) -> Context {
@@ -163,6 +356,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const FILE_BYTES: usize = MAGIC.len() + SALT_BYTES + SEALED_BYTES;
     const WORDS: &[u8] = b"correct horse battery";
 
     #[test]
@@ -236,5 +430,53 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(matches!(RootKey::open(&link, WORDS), Err(RootError::Io(_))));
+    }
+
+    #[test]
+    fn shares_open_what_the_passphrase_no_longer_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root.key");
+        let made = RootKey::create(&path, WORDS).unwrap();
+        assert_eq!(RootKey::means(&path).unwrap(), Means::Passphrase);
+        let shares = made.share_out(&path, 2, 3).unwrap();
+        let means = RootKey::means(&path).unwrap();
+        let set = shares[0].set();
+        assert_eq!(
+            means,
+            Means::Shares {
+                set,
+                threshold: 2,
+                count: 3
+            }
+        );
+        assert!(matches!(
+            RootKey::open(&path, WORDS),
+            Err(RootError::OtherMeans(other)) if other == means
+        ));
+        let opened = RootKey::open(&path, Unlock::Shares(&shares[1..])).unwrap();
+        assert_eq!(made.key().secret().expose(), opened.key().secret().expose());
+        assert!(matches!(
+            RootKey::open(&path, Unlock::Shares(&shares[..1])),
+            Err(RootError::ShareSet(ShareSetError::TooFew {
+                have: 1,
+                need: 2
+            }))
+        ));
+        // A set that was made anew makes the older shares worthless; a lowered threshold is no way round.
+        let newer = opened.share_out(&path, 2, 3).unwrap();
+        assert!(matches!(
+            RootKey::open(&path, Unlock::Shares(&shares)),
+            Err(RootError::ShareSet(ShareSetError::OtherSet { .. }))
+        ));
+        let whole = std::fs::read(&path).unwrap();
+        for at in [MAGIC_SHARES.len() + 6, whole.len() - 1] {
+            let mut altered = whole.clone();
+            altered[at] ^= 1;
+            std::fs::write(&path, &altered).unwrap();
+            let refused = RootKey::open(&path, Unlock::Shares(&newer));
+            assert!(matches!(refused, Err(RootError::Shares)), "{at}");
+        }
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(matches!(RootKey::means(&path), Err(RootError::NotRootFile)));
     }
 }

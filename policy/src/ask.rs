@@ -211,6 +211,7 @@ impl AdminAct {
         "kek.destroy",
         "signing.rotate",
         "root.rotate",
+        "gateway.seal",
         "organisation.register",
         "organisation.suspend",
         "organisation.resume",
@@ -249,6 +250,7 @@ impl AdminAct {
     /// Those that take two people: one proposes, another approves. The guard `never-alone` lists the same acts.
     pub const TWO: &'static [&'static str] = &[
         "kek.destroy",
+        "root.rotate",
         "organisation.resume",
         "client.register",
         "client.remove",

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
+use keys::Unlock;
 
 use super::{AssemblyError, open};
 use crate::backup::{self, Manifest};
@@ -28,11 +28,11 @@ pub struct Restored {
 ///
 /// # Errors
 /// What is in the way, which file is not what was copied, or what does not open.
-pub async fn restore(
+pub async fn restore<'a>(
     config: &Config,
     from: &Path,
     since: &[String],
-    passphrase: &Zeroizing<Vec<u8>>,
+    unlock: impl Into<Unlock<'a>>,
     clock: Clock,
 ) -> Result<Restored, AssemblyError> {
     let manifest = backup::check(from)?;
@@ -69,7 +69,7 @@ pub async fn restore(
     std::fs::create_dir_all(&config.log).map_err(|error| file(&config.log, error))?;
     let checkpoint = config.log.join("checkpoint");
     std::fs::write(&checkpoint, &manifest.checkpoint).map_err(|error| file(&checkpoint, error))?;
-    let gateway = open(config, passphrase, clock).await?;
+    let gateway = open(config, unlock, clock).await?;
     let keys = gateway.ledger().vkeys();
     let mut latest = None;
     for note in since {

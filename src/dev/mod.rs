@@ -114,6 +114,7 @@ impl World {
         let app: Shared = Arc::new(App {
             gateway,
             budgets: Budgets::default(),
+            bell: None,
         });
         let tls = http::tls(
             &read(&config.tls.certificate)?,
@@ -321,6 +322,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
         listen: address,
         issuer: format!("https://{address}"),
         operations: None,
+        control: None,
         data: "data".into(),
         log: "log".into(),
         origin: "sallyport.dev/log".to_owned(),

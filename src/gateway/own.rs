@@ -1,7 +1,7 @@
-//! What is done to the gateway itself: reading the log, revoking a token. Each act is decided and recorded
+//! What is done to the gateway itself: reading the log, revoking a token, sealing. Each act is decided and recorded
 //! like any other, also when it is refused.
 
-use policy::{Ask, Caller, Decision, ReadLog};
+use policy::{AdminAct, Ask, Caller, Decision, ReadLog};
 
 use super::{Answer, Fault, Gateway};
 use crate::ledger::{Event, Extra, Receipt};
@@ -51,6 +51,27 @@ impl Gateway {
         let facts = self.of_client(&caller, self.clock.now_ms());
         let what = what.to_owned();
         policy::decide(&self.rules, Ask::new(caller, ReadLog { what }), &facts)
+    }
+
+    /// Whether this administrator may seal the gateway; the entry stands before anything is shut.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn seal(&self, caller: Caller, why: String) -> Result<Answer<()>, Fault> {
+        let facts = self.of_client(&caller, self.clock.now_ms());
+        let (act, object) = ("gateway.seal".to_owned(), "gateway".to_owned());
+        match policy::decide(
+            &self.rules,
+            Ask::new(caller, AdminAct { act, object, why }),
+            &facts,
+        ) {
+            Decision::Refuse(refusal) => self.refused(refusal).await,
+            Decision::Permit(grant) => {
+                let recorded = self.record(grant, None, Extra::default()).await?;
+                let (_grant, receipt) = recorded.into_parts();
+                Ok(Answer::Done((), receipt))
+            }
+        }
     }
 
     /// Revokes a token of this caller, if it is one; it is dead at the next request, also across a restart.

@@ -372,6 +372,10 @@ pub(super) const DESCRIBED: &[Operation] = &[
     post("/admin/backup", "backup", "For an administrator: a copy of one moment, taken while serving and read back.")
         .answers(&[json(200, "Taken.", "Backup").receipted()])
         .refuses(&[409]),
+    post("/admin/seal", "seal", "For an administrator: no key stays in memory, and everybody gets 503 until it is unsealed on the machine itself.")
+        .takes(JSON, "SealForm")
+        .answers(&[json(202, "It is being sealed.", "Sealing").receipted()])
+        .refuses(&[409]),
     get("/log/bodies/{bundle}", "bodies", "For an auditor: the sealed bodies of 256 entries; reading them is an entry.")
         .answers(&[answer(200, "Sealed; audit keys open them.", BYTES, "Bytes").receipted()])
         .refuses(&[404]),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Client, Shared, body, limits};
+use super::{Bell, Client, Shared, body, limits};
 use crate::gateway::{Answer, Fault, KeyDone};
 use crate::ledger::Open;
 use crate::vault::{KeyName, Owner};
@@ -189,6 +189,45 @@ pub(super) async fn backup(State(app): State<Shared>, client: Client) -> Respons
             }
             Answer::Done(taken, receipt) => {
                 let response = json_response(StatusCode::OK, &taken);
+                Ok(with_receipt(response, &receipt, Open::All))
+            }
+        }
+    };
+    response.await.unwrap_or_else(Problem::oauth)
+}
+
+/// Why an administrator seals the gateway.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seal {
+    why: String,
+}
+
+/// `POST /admin/seal` with `{"why": "…"}`: every key leaves memory, and everybody gets 503 until it is unsealed on the
+/// machine itself. One administrator may: what stops somebody takes one.
+pub(super) async fn seal(
+    State(app): State<Shared>,
+    client: Client,
+    raw: axum::body::Body,
+) -> Response {
+    let response = async {
+        let bytes = body(raw, limits::FORM_BYTES).await?;
+        let seal = serde_json::from_slice::<Seal>(&bytes).map_err(|_| {
+            let text = "body: must be {\"why\": text}";
+            Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text)
+        })?;
+        match app.gateway.seal(client.certified(), seal.why).await? {
+            Answer::Refused(receipt) => Err(Problem::Refused(receipt)),
+            Answer::Done((), receipt) => {
+                let response = match app.bell.as_ref().is_some_and(Bell::ring) {
+                    true => json_response(StatusCode::ACCEPTED, &json!({ "state": "sealing" })),
+                    false => {
+                        let why = "not sealed: nobody could unseal this gateway again; name a control socket \
+                                   (`control`) in its config";
+                        let body = json!({ "error": "conflict", "error_description": why });
+                        json_response(StatusCode::CONFLICT, &body)
+                    }
+                };
                 Ok(with_receipt(response, &receipt, Open::All))
             }
         }

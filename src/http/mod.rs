@@ -10,6 +10,7 @@ mod consistency;
 mod described;
 mod feed;
 mod fhir;
+mod gate;
 mod key_acts;
 pub mod limits;
 mod log;
@@ -37,6 +38,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
 
 pub use budget::Budgets;
+pub use gate::{Bell, Gate, Leaving};
 pub use openapi::openapi;
 pub use operations::{beside, operations};
 pub use serve::{Serving, TlsError, listen, serve, tls};
@@ -53,6 +55,8 @@ pub struct App {
     pub gateway: Gateway,
     /// The budgets of its clients.
     pub budgets: Budgets,
+    /// Rung to seal it; none where nobody could unseal it again.
+    pub bell: Option<Bell>,
 }
 
 /// Shared state.
@@ -113,6 +117,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/admin/keys/{key}/retire"),
     ("GET", "/admin/erasures"),
     ("POST", "/admin/backup"),
+    ("POST", "/admin/seal"),
     ("GET", "/log/bodies/{bundle}"),
     ("POST", "/admin/acts"),
     ("GET", "/admin/status"),
@@ -195,6 +200,7 @@ pub fn router(app: Shared) -> Router {
         .route("/admin/keys/{key}/retire", post(key_acts::retire))
         .route("/admin/erasures", get(key_acts::erasures))
         .route("/admin/backup", post(key_acts::backup))
+        .route("/admin/seal", post(key_acts::seal))
         .route("/log/bodies/{bundle}", get(log::bodies))
         .route("/admin/acts", post(admin::act))
         .route("/admin/status", get(admin::status))

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 use super::answer::{json_response, text_response};
+use super::gate::{Gate, SEALED};
 use crate::ledger::Event;
 
 /// How often the ledger says that the gateway is there.
@@ -24,12 +25,12 @@ const HEARTBEAT: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// If the address cannot be had.
-pub async fn operations(address: SocketAddr, app: Shared) -> std::io::Result<JoinHandle<()>> {
+pub async fn operations(address: SocketAddr, gate: Arc<Gate>) -> std::io::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     let router = Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .with_state(app);
+        .with_state(gate);
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "health and metrics stopped");
@@ -39,7 +40,11 @@ pub async fn operations(address: SocketAddr, app: Shared) -> std::io::Result<Joi
 
 /// 503 takes the gateway out of a balancer's list, so it says so only when nothing can be served: on a full disk
 /// emergencies still come here.
-async fn health(State(app): State<Shared>) -> Response {
+async fn health(State(gate): State<Arc<Gate>>) -> Response {
+    let Some(app) = gate.app() else {
+        let body = json!({ "status": "sealed", "why": SEALED });
+        return json_response(StatusCode::SERVICE_UNAVAILABLE, &body);
+    };
     let (status, word, why) = serving(&app);
     let mut body = json!({ "status": word, "alerts": alerts(&app), "feeds": feeds(&app) });
     if let (Some(why), Some(body)) = (why, body.as_object_mut()) {
@@ -141,7 +146,21 @@ fn age_s(oldest_ms: Option<u64>, now_ms: u64) -> u64 {
     oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000)
 }
 
-async fn metrics(State(app): State<Shared>) -> Response {
+async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
+    let text = match gate.app() {
+        Some(app) => figures(&app),
+        None => "# TYPE sallyport_serving gauge\nsallyport_serving 0\n\
+                 # TYPE sallyport_sealed gauge\nsallyport_sealed 1\n"
+            .to_owned(),
+    };
+    text_response(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        &text,
+    )
+}
+
+fn figures(app: &Shared) -> String {
     let health = app.gateway.ledger().health();
     let (size, up) = (
         health.size,
@@ -151,6 +170,7 @@ async fn metrics(State(app): State<Shared>) -> Response {
     let mut text = format!(
         "# TYPE sallyport_ledger_entries counter\nsallyport_ledger_entries {size}\n\
          # TYPE sallyport_serving gauge\nsallyport_serving {up}\n\
+         # TYPE sallyport_sealed gauge\nsallyport_sealed 0\n\
          # TYPE sallyport_review_items_open gauge\nsallyport_review_items_open {}\n\
          # TYPE sallyport_alarms_standing gauge\nsallyport_alarms_standing {}\n",
         board.open_items(),
@@ -171,13 +191,9 @@ async fn metrics(State(app): State<Shared>) -> Response {
             "sallyport_alerts_oldest_undelivered_seconds{{target=\"{name}\"}} {age}\n"
         ));
     }
-    text.push_str(&rotations(&app));
-    text.push_str(&feed_metrics(&app));
-    text_response(
-        StatusCode::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        &text,
-    )
+    text.push_str(&rotations(app));
+    text.push_str(&feed_metrics(app));
+    text
 }
 
 /// How far each rotation since the start has come; an owner is a practice's code, never a patient.

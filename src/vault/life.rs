@@ -1,7 +1,7 @@
 //! The life of every long-lived key: announced, active, retiring, retired, destroyed. Here: by which name an admin
 //! calls each, what is reported of it, and the changes that no rewrap follows. Nothing here shows a key.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use keys::{ChangeError, Family, KeyState, SharedKeyring};
 use policy::words::Ods;
@@ -129,6 +129,17 @@ pub struct ActiveKey {
     pub created_ms: u64,
 }
 
+/// Sees whether anything still holds the keyring, without holding it.
+pub struct KeyringWatch(Weak<SharedKeyring>);
+
+impl KeyringWatch {
+    /// Whether every key was dropped, and with it wiped.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
 impl Vault {
     /// Which version of each key is in use and how old it is; nothing is read from the store.
     #[must_use]
@@ -193,6 +204,12 @@ impl Vault {
     #[must_use]
     pub fn keyring_epoch(&self) -> u64 {
         read(&self.ring).epoch()
+    }
+
+    /// Says later whether the keyring is gone from memory.
+    #[must_use]
+    pub fn keyring_watch(&self) -> KeyringWatch {
+        KeyringWatch(Arc::downgrade(&self.ring))
     }
 
     /// Makes and publishes a signing key that will sign once it is activated.

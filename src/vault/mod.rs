@@ -26,7 +26,7 @@ pub use erase::{Erasure, Tombstone};
 pub use file::{Batch, Filed, Filing, FilingError, Sealing, fresh_id, repeated};
 pub use handout::{Auditor, Whose};
 pub use keys::{ChangeError, KeyState};
-pub use life::{ActiveKey, KeyName, KeyReport, NotAKey, VersionReport};
+pub use life::{ActiveKey, KeyName, KeyReport, KeyringWatch, NotAKey, VersionReport};
 pub use release::{Address, Release};
 pub use rotate::{Owner, Rotation, RotationError};
 pub use shelf::{Place, Shelf, Wanted};

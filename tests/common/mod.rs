@@ -768,12 +768,14 @@ impl Served {
             std::fs::write(&path, rules).expect("the rules");
             config.rules = Some(path);
         }
-        let passphrase = std::fs::read(dir.join("passphrase"))
-            .expect("the passphrase")
-            .into();
+        let passphrase = std::fs::read(dir.join("passphrase")).expect("the passphrase");
         let gateway = sallyport::assembly::open(&config, &passphrase, clock).await?;
         let budgets = sallyport::http::Budgets::default();
-        let app = Arc::new(sallyport::http::App { gateway, budgets });
+        let app = Arc::new(sallyport::http::App {
+            gateway,
+            budgets,
+            bell: None,
+        });
         let read = |path: &Path| std::fs::read(path).expect("a file");
         let tls = sallyport::http::tls(
             &read(&config.tls.certificate),

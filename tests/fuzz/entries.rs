@@ -45,7 +45,21 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("rules", rules),
     ("proof", proof),
     ("manifest", manifest),
+    ("control", control),
+    ("share", share),
 ];
+
+fn control(bytes: &[u8]) {
+    use sallyport::porter::Request;
+    let _ = Request::parse(bytes);
+    for words in ["unseal passphrase\n", "unseal share\n"] {
+        let _ = Request::parse(&[words.as_bytes(), bytes].concat());
+    }
+}
+
+fn share(bytes: &[u8]) {
+    let _ = keys::Share::parse(bytes);
+}
 
 fn training(bytes: &[u8]) {
     use sallyport::facts::training::{Dates, read};

@@ -148,7 +148,7 @@ async fn guards_with_a_switch_start_no_gateway() {
     let open = async || {
         let mut config = Config::load(&dir.path().join("sallyport.toml")).unwrap();
         config.policy = Some(folder.clone());
-        let passphrase = std::fs::read(dir.path().join("passphrase")).unwrap().into();
+        let passphrase = std::fs::read(dir.path().join("passphrase")).unwrap();
         assembly::open(&config, &passphrase, Clock::system()).await
     };
     let error = open().await.err().unwrap().to_string();
