@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+pub mod practice;
 pub mod rules;
 mod sharing;
 

@@ -141,6 +141,8 @@ enum Command {
     },
     /// Administer a running gateway, over mutual TLS.
     Admin(cli::admin::Arguments),
+    /// Say what a practice shares with whom, from the practice's own machine, over mutual TLS.
+    Practice(cli::practice::Arguments),
     /// Offer a client's own keys for registration, and prove that its private halves are there.
     Possession {
         #[command(subcommand)]
@@ -316,6 +318,7 @@ fn main() -> ExitCode {
         Command::Init { config, statements } => cli::init(&config, &statements),
         Command::Connect { command } => cli::connect::connect(&command),
         Command::Admin(arguments) => cli::admin::admin(arguments),
+        Command::Practice(arguments) => cli::practice::practice(&arguments),
         Command::Possession { command } => cli::admin::possession(&command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

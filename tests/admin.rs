@@ -961,6 +961,44 @@ async fn the_operators_first_day_and_worst_day() {
         firm.both("admin providers publish providers.txt --why first-version");
         let register = firm.run("tom", "admin providers list");
         assert!(register.contains("version: 1"), "{register}");
+        // The practice accepts it from its own machine, and the keeper answers.
+        let practice = format!(
+            "practice --url {} --ca ca.pem --client surgery --key log.vkey --practice A81001",
+            firm.url
+        );
+        let shown = firm.run("nobody", &format!("{practice} register show"));
+        assert!(shown.contains("new: RJ1"), "{shown}");
+        let terms =
+            "--category medications --from 2026-01-01 --until 2036-12-31 --signer Ada-Prior";
+        firm.run(
+            "nobody",
+            &format!("{practice} register accept ed-1 --version 1 {terms}"),
+        );
+        firm.run(
+            "tom",
+            "admin providers answer A81001/ed-1 --why telephoned --yes",
+        );
+        let shown = firm.run("nobody", &format!("{practice} register show"));
+        assert!(shown.contains("state: cooling"), "{shown}");
+        firm.run("nobody", &format!("{practice} register withdraw ed-1"));
+        let listed = firm.run("nobody", &format!("{practice} agreement list"));
+        assert!(listed.contains("state: withdrawn"), "{listed}");
+        let ended = firm.run("nobody", &format!("{practice} show"));
+        assert!(ended.contains("its receipt holds"), "{ended}");
+        // A secondary use, approved by two and ended by one.
+        firm.run(
+            "ines",
+            "admin organisation register R0C01 --name University --role research",
+        );
+        let approval = "A81001/R0C01/26/CAG/0042";
+        firm.both(&format!(
+            "admin approval register {approval} --purpose HRESCH --category observations \
+             --from 2026-01-01 --until 2036-12-31 --why letter"
+        ));
+        firm.run(
+            "ines",
+            &format!("admin approval withdraw {approval} --why closed --yes"),
+        );
         firm.run("ines", "admin training import training.csv --dry-run");
         firm.run("ines", "admin training import training.csv --why monthly");
         let report = firm.run("ines", "admin training export");

@@ -325,7 +325,12 @@ pub fn admin(arguments: Arguments) -> ExitCode {
         let desk = Desk::new(&arguments)?;
         desk.run(arguments.command).await
     };
-    match super::run(work) {
+    finished(super::run(work))
+}
+
+/// How a command ended, as an exit code.
+pub(super) fn finished(ended: std::io::Result<Result<(), Failed>>) -> ExitCode {
+    match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failed::Said(text))) => {
             complain(&text);
@@ -803,7 +808,7 @@ fn read_json(path: &Path) -> Result<Value, Failed> {
 }
 
 /// A refusal is said in words: the gateway gives no reason over the wire, the ledger holds it.
-fn judged(reply: Reply) -> Result<Reply, Failed> {
+pub(super) fn judged(reply: Reply) -> Result<Reply, Failed> {
     if reply.status.is_success() {
         return Ok(reply);
     }

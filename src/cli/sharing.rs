@@ -60,7 +60,7 @@ pub(super) struct ApprovalForm {
 }
 
 /// When this day begins, milliseconds.
-fn begins(day: jiff::civil::Date) -> Result<i64, Failed> {
+pub(super) fn begins(day: jiff::civil::Date) -> Result<i64, Failed> {
     let day = day.to_zoned(jiff::tz::TimeZone::UTC)?;
     Ok(day.timestamp().as_millisecond())
 }
