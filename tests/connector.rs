@@ -14,6 +14,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use common::*;
@@ -23,10 +24,11 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use sallyport::clock::Clock;
+use sallyport::connect::Reply;
 use sallyport::connector::{Config, Connector};
 use sallyport::dev::referral;
 use sallyport::ledger::check;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
 
@@ -293,6 +295,18 @@ async fn pages_are_walked_by_links_that_mean_nothing_to_anybody_else() {
     other.push(("sallyport-patient".to_owned(), quill().nhs.to_owned()));
     let foreign = plain(Method::GET, &next, &borrowed(&other), "").await;
     assert_eq!(foreign.status, StatusCode::BAD_REQUEST);
+    let bare = [("authorization", format!("Bearer {}", connector.secret()))];
+    let bare = [(bare[0].0, bare[0].1.as_str())];
+    let second = plain(Method::GET, &next, &bare, "").await;
+    assert_eq!(
+        second.names(),
+        whole[4..8],
+        "some clients state nothing again for the next page"
+    );
+    assert_eq!(
+        plain(Method::GET, &next, &[], "").await.status,
+        StatusCode::UNAUTHORIZED
+    );
     let forged = format!("{}?_page=AAAAAAAAAAAAAAAAAAAAAA", connector.base());
     assert_eq!(
         ask(&connector, &forged, nhs).await.status,
@@ -521,5 +535,547 @@ async fn records_of_the_other_version_are_named_not_disguised() {
     assert_eq!(stu3.header("content-type"), version);
     let names: BTreeSet<String> = stu3.names().into_iter().collect();
     assert!(names.len() > 3, "{names:?}");
+    connector.stop().await;
+}
+
+/// What stands between the connector and the gateway: it has the gateway's own certificate, passes everything on, and
+/// answers otherwise than the gateway did.
+struct Liar {
+    url: String,
+    lie: Arc<Mutex<Lie>>,
+    serving: sallyport::http::Serving,
+}
+
+type Lie = Box<dyn FnMut(&str, &mut Reply) + Send>;
+
+impl Liar {
+    async fn before(stage: &Stage) -> Self {
+        let read = |name: &str| std::fs::read(stage.path().join(name)).unwrap();
+        let tls = (
+            read("server/cert.pem"),
+            read("server/key.pem"),
+            read("ca.pem"),
+        );
+        let tls = sallyport::http::tls(&tls.0, &tls.1, &tls.2).unwrap();
+        let listener = sallyport::http::listen(any()).unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let honest: Lie = Box::new(|_, _| ());
+        let (lie, http) = (Arc::new(Mutex::new(honest)), stage.party("hospital-a").http);
+        let told = Arc::clone(&lie);
+        let pass = move |request: axum::extract::Request| {
+            let (told, http) = (Arc::clone(&told), http.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let path = head.uri.path_and_query().unwrap().as_str().to_owned();
+                let text = |name: &str| {
+                    head.headers
+                        .get(name)
+                        .map(|it| it.to_str().unwrap().to_owned())
+                };
+                let (bearer, media) = (text("authorization"), text("content-type"));
+                let mut headers = Vec::new();
+                headers.extend(bearer.as_deref().map(|it| ("authorization", it)));
+                headers.extend(media.as_deref().map(|it| ("content-type", it)));
+                let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+                let mut reply = http.send(head.method, &path, &headers, body).await.unwrap();
+                told.lock().unwrap()(&path, &mut reply);
+                let mut answer = axum::response::Response::new(axum::body::Body::from(reply.body));
+                *answer.status_mut() = reply.status;
+                reply.headers.remove("content-length");
+                *answer.headers_mut() = reply.headers;
+                answer
+            }
+        };
+        let serving = sallyport::http::serve(listener, tls, axum::Router::new().fallback(pass));
+        Self { url, lie, serving }
+    }
+
+    fn lies(&self, lie: impl FnMut(&str, &mut Reply) + Send + 'static) {
+        *self.lie.lock().unwrap() = Box::new(lie);
+    }
+}
+
+/// Changes an answer with records, line by line.
+fn lines(reply: &mut Reply, change: impl FnOnce(&mut Vec<Value>)) {
+    let text = reply.text();
+    let mut lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    change(&mut lines);
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    reply.body = format!("{}\n", lines.join("\n")).into();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_lies_is_told_what_does_not_hold() {
+    let stage = Stage::new().await;
+    let liar = Liar::before(&stage).await;
+    let mut config = config(&stage, "hospital-a");
+    config.issuer = Some(config.url.clone());
+    config.url.clone_from(&liar.url);
+    let connector = Connector::hospital(&config, Clock::system())
+        .await
+        .expect("a connector");
+    let nhs = hale().nhs;
+    let path = format!("/Observation?patient={nhs}");
+    let honest = ask(&connector, &path, nhs).await;
+    assert_eq!(
+        honest.names().len(),
+        3,
+        "between them, saying nothing of its own"
+    );
+
+    type Change = fn(&mut Vec<Value>);
+    let on_lines: [(&str, Change, &str); 8] = [
+        ("truncated", |lines| drop(lines.pop()), "cut short"),
+        (
+            "a record taken out, and not counted",
+            |lines| {
+                lines.remove(1);
+                *lines.last_mut().unwrap() = json!({ "end": { "records": 2 } });
+            },
+            "one key for each record",
+        ),
+        (
+            "a record twice, in place of another",
+            |lines| lines[2] = lines[1].clone(),
+            "does not name",
+        ),
+        (
+            "one record under another's signature",
+            |lines| {
+                let signature = lines[1]["signature"].take();
+                lines[1]["signature"] = lines[2]["signature"].take();
+                lines[2]["signature"] = signature;
+            },
+            "does not hold",
+        ),
+        (
+            "a record altered",
+            |lines| {
+                let text = lines[1]["record"].as_str().unwrap().to_owned();
+                let (head, tag) = text.rsplit_once('.').unwrap();
+                let other = if tag.starts_with('A') { "B" } else { "A" };
+                lines[1]["record"] = format!("{head}.{other}{}", &tag[1..]).into();
+            },
+            "does not hold",
+        ),
+        (
+            "a forged receipt",
+            |lines| {
+                let leaf = lines[0]["receipt"]["leaf"]
+                    .as_str()
+                    .unwrap()
+                    .replace("record.release", "record.refuse");
+                lines[0]["receipt"]["leaf"] = leaf.into();
+            },
+            "does not include its leaf",
+        ),
+        (
+            "a receipt that opens to another purpose",
+            |lines| {
+                lines[0]["receipt"]["openings"]["context"]["value"]["purpose"] = "BTG".into();
+            },
+            "an opening does not fit",
+        ),
+        (
+            "nothing found, where there was something",
+            |lines| {
+                lines[0].as_object_mut().unwrap().remove("ticket");
+                lines.truncate(1);
+                lines.push(json!({ "end": { "records": 0 } }));
+            },
+            "not the records that its ledger names",
+        ),
+    ];
+    for (what, change, named) in on_lines {
+        liar.lies(move |path, reply| {
+            if path.starts_with("/fhir/") {
+                lines(reply, change);
+            }
+        });
+        let answer = ask(&connector, &path, nhs).await;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{what}");
+        assert!(answer.says().contains(named), "{what}: {}", answer.says());
+    }
+
+    // Another answer than the one to this question: an older one, and a fresh one to something else.
+    let old: Arc<Mutex<Option<(Bytes, HeaderMap)>>> = Arc::default();
+    let first = Arc::clone(&old);
+    liar.lies(move |path, reply| {
+        if path.starts_with("/fhir/") {
+            let mut first = first.lock().unwrap();
+            match &*first {
+                Some((body, headers)) => {
+                    (reply.body, reply.headers) = (body.clone(), headers.clone())
+                }
+                None => *first = Some((reply.body.clone(), reply.headers.clone())),
+            }
+        }
+    });
+    assert_eq!(ask(&connector, &path, nhs).await.status, StatusCode::OK);
+    let replayed = ask(&connector, &path, nhs).await;
+    assert_eq!(replayed.status, StatusCode::BAD_GATEWAY);
+    assert!(
+        replayed.says().contains("old answer"),
+        "{}",
+        replayed.says()
+    );
+    // Held back once and given out for the next question of the same person: fresh, signed, and not the answer.
+    let held: Arc<Mutex<Option<Bytes>>> = Arc::default();
+    let back = Arc::clone(&held);
+    liar.lies(move |path, reply| {
+        if path.starts_with("/fhir/Condition") {
+            *back.lock().unwrap() = Some(std::mem::take(&mut reply.body));
+        } else if path.starts_with("/fhir/")
+            && let Some(body) = back.lock().unwrap().take()
+        {
+            reply.body = body;
+        }
+    });
+    let nothing = ask(&connector, &format!("/Condition?patient={nhs}"), nhs).await;
+    assert!(nothing.says().contains("cut short"), "{}", nothing.says());
+    let swapped = ask(&connector, &path, nhs).await;
+    assert_eq!(swapped.status, StatusCode::BAD_GATEWAY);
+    assert!(
+        swapped.says().contains("another question"),
+        "{}",
+        swapped.says()
+    );
+
+    // Refusals and tokens without evidence, or with evidence of something else; and a gateway that is simply broken.
+    liar.lies(|path, reply| {
+        if path.starts_with("/fhir/") {
+            reply.status = StatusCode::FORBIDDEN;
+            reply.headers.remove("sallyport-receipt");
+        }
+    });
+    let bare = ask(&connector, &path, nhs).await;
+    assert!(bare.says().contains("shows no entry"), "{}", bare.says());
+    liar.lies(|path, reply| {
+        if path.starts_with("/fhir/") {
+            reply.status = StatusCode::FORBIDDEN;
+        }
+    });
+    let denied = ask(&connector, &path, nhs).await;
+    assert!(
+        denied.says().contains("its ledger says otherwise"),
+        "{}",
+        denied.says()
+    );
+    liar.lies(|path, reply| {
+        if path == "/oauth/token" {
+            reply.headers.remove("sallyport-receipt");
+        }
+    });
+    let other = quill().nhs;
+    let unproven = ask(&connector, &format!("/Observation?patient={other}"), other).await;
+    assert!(
+        unproven.says().contains("the token has no receipt"),
+        "{}",
+        unproven.says()
+    );
+    liar.lies(|path, reply| {
+        if path.starts_with("/fhir/") {
+            reply.status = StatusCode::INTERNAL_SERVER_ERROR;
+            reply.body = Bytes::from_static(b"<html>oh no</html>");
+        }
+    });
+    assert_eq!(
+        ask(&connector, &path, nhs).await.status,
+        StatusCode::BAD_GATEWAY
+    );
+    liar.lies(|_, _| ());
+    assert_eq!(
+        ask(&connector, &path, nhs).await.names().len(),
+        3,
+        "nothing of it stays"
+    );
+    connector.stop().await;
+    liar.serving.stop().await;
+}
+
+/// The log as `/health` has it.
+async fn standing(connector: &Connector) -> (StatusCode, Value) {
+    let url = connector.base().replace("/fhir", "/health");
+    let answer = plain(Method::GET, &url, &[], "").await;
+    (answer.status, answer.json())
+}
+
+async fn until(connector: &Connector, holds: impl Fn(&(StatusCode, Value)) -> bool) -> Value {
+    for _ in 0..200 {
+        let now = standing(connector).await;
+        if holds(&now) {
+            return now.1;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("never so: {:?}", standing(connector).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_cut_ends_the_connectors_trust() {
+    let stage = Stage::new().await;
+    let (dir, address) = stage.stop().await;
+    let aside = folder();
+    copy(&dir.path().join("data"), &aside.path().join("data"));
+    copy(&dir.path().join("log"), &aside.path().join("log"));
+    let stage = Stage::again(dir, address).await.unwrap();
+    let connector = hospital(&stage).await;
+    let nhs = hale().nhs;
+    let path = format!("/Observation?patient={nhs}");
+    for _ in 0..5 {
+        assert_eq!(ask(&connector, &path, nhs).await.status, StatusCode::OK);
+    }
+    // Everything that was signed is proven to lie on one history, and the checkpoint is kept.
+    let all = |(_, body): &(StatusCode, Value)| {
+        body["log"]["checkpoints_to_prove"] == 0 && body["log"]["proven_entries"].as_u64() > Some(6)
+    };
+    let before = until(&connector, all).await["log"]["proven_entries"]
+        .as_u64()
+        .unwrap();
+    let note = config(&stage, "hospital-a").keep.join("checkpoint");
+    let note = std::fs::read_to_string(note).unwrap();
+    assert_eq!(note.lines().nth(1).unwrap(), before.to_string());
+    connector.stop().await;
+
+    // The gateway is put back from a copy that was made before: sound in itself, and less than was signed.
+    let stage = stage
+        .after(|dir| {
+            for part in ["data", "log"] {
+                std::fs::remove_dir_all(dir.join(part)).unwrap();
+                copy(&aside.path().join(part), &dir.join(part));
+            }
+        })
+        .await
+        .unwrap();
+    let connector = hospital(&stage).await;
+    let answer = ask(&connector, &path, nhs).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{}", answer.says());
+    let stopped = until(&connector, |(status, _)| {
+        *status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    assert!(
+        stopped["why"].as_str().unwrap().contains("cut"),
+        "{stopped}"
+    );
+    let answer = ask(&connector, &path, nhs).await;
+    assert!(
+        answer.says().contains("its log contradicts itself"),
+        "{}",
+        answer.says()
+    );
+    connector.stop().await;
+}
+
+/// Waits until this file is there, and gives it.
+async fn there(path: &Path) -> String {
+    for _ in 0..400 {
+        if let Ok(text) = std::fs::read_to_string(path) {
+            return text;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{} never came", path.display());
+}
+
+async fn sidecar(stage: &Stage) -> (Connector, Config) {
+    let config = config(stage, "practice-a");
+    let connector = Connector::practice(&config, Clock::system()).await;
+    (connector.expect("a connector"), config)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_practices_files_are_filed_once_and_what_is_refused_says_why() {
+    let stage = Stage::new().await;
+    let (connector, config) = sidecar(&stage).await;
+    let inbox = config.inbox.clone().unwrap();
+    let nhs = hale().nhs;
+    let drop = |name: &str, text: &str| {
+        // Why renamed into it: so does whoever does not want half a file taken.
+        let hidden = inbox.join("records").join(".new");
+        std::fs::write(&hidden, text).unwrap();
+        std::fs::rename(hidden, inbox.join(name)).unwrap();
+    };
+    let resources: Vec<Value> = (0..3)
+        .map(|n| observation(&format!("drop-{n}"), nhs, "2339-0", "2026-01-01"))
+        .collect();
+    drop(
+        "records/history.json",
+        &bundle("transaction", &resources).to_string(),
+    );
+    drop(
+        "records/one.json",
+        &observation("drop-one", nhs, "2339-0", "2026-01-01").to_string(),
+    );
+    drop("records/broken.json", "{\"resourceType\":");
+    let consent = consent("drop-consent", nhs).to_string();
+    drop("records/consent.json", &consent);
+    let done = inbox.join("done");
+    let answer = there(&done.join("history.json.answer.json")).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["answer"]["entry"].as_array().unwrap().len(), 3);
+    assert!(answer["entry"].as_u64().is_some());
+    there(&done.join("one.json")).await;
+    let refused = inbox.join("refused");
+    assert!(
+        there(&refused.join("broken.json.reason.txt"))
+            .await
+            .contains("not a FHIR resource")
+    );
+    assert!(
+        there(&refused.join("consent.json.reason.txt"))
+            .await
+            .contains("was not taken")
+    );
+    there(&refused.join("consent.json")).await;
+
+    // Over loopback the same, with the gateway's own answer.
+    let url = format!("{}/Observation/drop-two", connector.base());
+    let bearer = format!("Bearer {}", connector.secret());
+    let headers = [("authorization", bearer.as_str()), ("content-type", R4)];
+    let two = observation("drop-two", nhs, "2339-0", "2026-01-01").to_string();
+    let put = plain(Method::PUT, &url, &headers, &two).await;
+    assert_eq!(
+        (put.status, put.header("etag")),
+        (StatusCode::CREATED, "W/\"1\"")
+    );
+    assert!(put.header("sallyport-entry").parse::<u64>().is_ok());
+    let stranger = plain(Method::PUT, &url, &[("content-type", R4)], &two).await;
+    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
+    let wrong = plain(
+        Method::PUT,
+        &url,
+        &headers,
+        &observation("other", nhs, "1", "2026").to_string(),
+    )
+    .await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    let all: BTreeSet<String> = names(&stage.party("hospital-a"), nhs)
+        .await
+        .into_iter()
+        .collect();
+    for id in ["drop-0", "drop-1", "drop-2", "drop-one", "drop-two"] {
+        assert!(all.contains(&format!("Observation/{id}")), "{id}");
+    }
+    connector.stop().await;
+
+    // Killed after the gateway's receipt was noted and before the file was moved: it is moved, and not filed again.
+    let deposits = |receipts: &[Value]| {
+        let is = |it: &&Value| it["leaf"].as_str().unwrap().contains("\"record.deposit\"");
+        receipts.iter().filter(is).count()
+    };
+    let before = deposits(&kept(&stage, &config.keep));
+    assert_eq!(before, 3);
+    std::fs::rename(done.join("one.json"), inbox.join("records/one.json")).unwrap();
+    let journal = config.keep.join("deposits.ndjson");
+    // A line that a power cut left unfinished is no line.
+    let mut text = std::fs::read_to_string(&journal).unwrap();
+    text.push_str("{\"file\":\"records/th");
+    std::fs::write(&journal, text).unwrap();
+    let (connector, _) = sidecar(&stage).await;
+    there(&done.join("one.json")).await;
+    drop(
+        "records/later.json",
+        &observation("drop-later", nhs, "2339-0", "2026-01-01").to_string(),
+    );
+    there(&done.join("later.json")).await;
+    assert_eq!(deposits(&kept(&stage, &config.keep)), before + 1);
+    connector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objections_are_numbered_once_and_arrive_after_a_gateway_that_was_away() {
+    let stage = Stage::new().await;
+    let (connector, config) = sidecar(&stage).await;
+    let nhs = quill().nhs;
+    assert!(!names(&stage.party("hospital-a"), nhs).await.is_empty());
+    until(&connector, |(_, body)| body["objections"] == "sound").await;
+    let url = connector.base().replace("/fhir", "/objections");
+    let bearer = format!("Bearer {}", connector.secret());
+    let headers = [("authorization", bearer.as_str())];
+    let numbered = plain(
+        Method::POST,
+        &url,
+        &headers,
+        "{\"id\":\"o-1\",\"n\":7,\"patient\":\"9990000026\"}",
+    )
+    .await;
+    assert!(
+        numbered.says().contains("the connector numbers"),
+        "{}",
+        numbered.says()
+    );
+
+    // The gateway is away: the objection is taken, and stands on disk.
+    let (dir, address) = stage.stop().await;
+    let event = format!("{{\"id\":\"o-1\",\"patient\":\"{nhs}\"}}\n");
+    let taken = plain(Method::POST, &url, &headers, &event).await;
+    assert_eq!(
+        taken.status,
+        StatusCode::ACCEPTED,
+        "{}",
+        String::from_utf8_lossy(&taken.body)
+    );
+    assert_eq!(taken.json()["numbered"], 1);
+    connector.stop().await;
+    let stage = Stage::again(dir, address).await.unwrap();
+    let (connector, _) = sidecar(&stage).await;
+    until(&connector, |(_, body)| body["objections"] == "sound").await;
+    let refused = stage
+        .party("hospital-a")
+        .ask(&treat(nhs), now_s())
+        .await
+        .unwrap();
+    denied(&refused);
+    let lines = std::fs::read_to_string(config.keep.join("objections.ndjson")).unwrap();
+    assert_eq!(
+        lines.lines().count(),
+        2,
+        "where it began, and one event: {lines}"
+    );
+
+    // Taken back through the folder; and who cares for the patient.
+    let inbox = config.inbox.unwrap();
+    let back = format!("{{\"id\":\"o-1\",\"patient\":\"{nhs}\",\"status\":\"inactive\"}}\n");
+    std::fs::write(inbox.join("objections/back.ndjson"), back).unwrap();
+    there(&inbox.join("done/back.ndjson")).await;
+    let referral = json!({
+        "resourceType": "ServiceRequest", "id": "UBRN-7", "status": "active", "intent": "order",
+        "subject": { "identifier": { "system": NHS_NUMBER, "value": nhs } },
+        "performer": [{ "identifier": { "system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "RJ1" } }],
+    });
+    std::fs::write(
+        inbox.join("relationships/referral.json"),
+        referral.to_string(),
+    )
+    .unwrap();
+    there(&inbox.join("done/referral.json")).await;
+    let details = with(
+        treat(nhs),
+        &[(
+            "relationship",
+            json!({ "type": "referral", "reference": "UBRN-7" }),
+        )],
+    );
+    let mut answer = stage
+        .party("hospital-a")
+        .ask(&details, now_s())
+        .await
+        .unwrap();
+    for _ in 0..50 {
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        answer = stage
+            .party("hospital-a")
+            .ask(&details, now_s())
+            .await
+            .unwrap();
+    }
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     connector.stop().await;
 }

@@ -52,14 +52,22 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ),
     ("connect", "keys", "ledger"),
     ("audit", "keys", "connect ledger"),
-    ("connector", "keys policy", "clock connect fhir ledger"),
+    (
+        "connector",
+        "keys policy",
+        "clock connect facts fhir ledger",
+    ),
     (
         "dev",
         "keys policy",
         "assembly clock config connect facts fhir http ledger",
     ),
     ("demo", "keys policy", "clock connect dev fhir ledger"),
-    ("bench", "keys policy", "clock connect demo dev fhir ledger"),
+    (
+        "bench",
+        "keys policy",
+        "clock connect connector demo dev fhir ledger",
+    ),
     ("porter", "keys", "assembly clock config gateway http vault"),
     (
         "cli",
@@ -475,13 +483,19 @@ fn errors_are_enums_and_types_have_names() {
 
 #[test]
 fn what_is_installed_is_pinned_and_names_no_host() {
-    let lock = fs::read_to_string(root().join("tests/interop/package-lock.json")).unwrap();
-    assert!(
-        !lock.contains("\"resolved\""),
-        "package-lock.json records no download addresses"
-    );
-    assert!(lock.contains("\"integrity\": \"sha512-"));
-    for name in ["tests/requirements.txt", "tests/requirements-log.txt"] {
+    for folder in ["tests/interop", "tests/interop/fhir"] {
+        let lock = fs::read_to_string(root().join(folder).join("package-lock.json")).unwrap();
+        assert!(
+            !lock.contains("\"resolved\""),
+            "{folder}/package-lock.json records no download addresses"
+        );
+        assert!(lock.contains("\"integrity\": \"sha512-"));
+    }
+    for name in [
+        "tests/requirements.txt",
+        "tests/requirements-log.txt",
+        "tests/requirements-fhir.txt",
+    ] {
         let text = fs::read_to_string(root().join(name)).unwrap();
         assert!(!text.contains("://"), "{name} names no host");
         let (pins, hashed) = (

@@ -2,6 +2,7 @@
 //! release decided, recorded, fsynced and receipted; and, side by side in the same run, nginx serving the same
 //! bytes as static files over mutual TLS. The load generator shares the cores with what it measures.
 
+mod connector;
 mod load;
 mod nginx;
 mod turning;
@@ -57,6 +58,8 @@ pub enum Part {
     Rotation,
     /// nginx serving the same bytes.
     Nginx,
+    /// What the connectors add to an answer, and a history in and out through them.
+    Connector,
 }
 
 /// Why a figure could not be measured.
@@ -92,6 +95,12 @@ pub async fn measure(size: Size<'_>, said: &mut dyn FnMut(&str, &Value)) -> Resu
     let folder = Folder::new()?;
     if size.wants(&[Part::Ledger]) {
         appends(&folder.path().join("alone"), size, said).await?;
+    }
+    if size.wants(&[Part::Connector]) {
+        connector::measure(folder.path(), said).await?;
+    }
+    if size.only == [Part::Connector] {
+        return Ok(());
     }
     let patients: Vec<Patient> = (0..=size.patients).map(numbered).collect();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

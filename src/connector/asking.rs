@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
-use hyper::StatusCode;
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 use keys::PublicJwk;
 use policy::words::NhsNumber;
 use serde_json::Value;
@@ -140,15 +141,7 @@ impl Asking {
             ("context", "/outcome", "permit"),
         ];
         recorded("token.issue", &evidence, &wanted)?;
-        let body = reply.json();
-        let text = said(&body, "/access_token").to_owned();
-        let jti = jti_of(&text).ok_or_else(|| broken("the access token is none"))?;
-        let life_ms = body.get("expires_in").and_then(Value::as_u64).unwrap_or(0) * 1000;
-        let token = Token {
-            text,
-            jti,
-            until_ms: now_ms.saturating_add(life_ms).saturating_sub(MARGIN_MS),
-        };
+        let token = token_of(&reply.json(), now_ms)?;
         self.session.keep(name.clone(), token.clone(), now_ms);
         Ok((name, token))
     }
@@ -181,6 +174,77 @@ impl Asking {
         self.is_answer(&opened, expected, &token)?;
         self.trusts()?;
         Ok(opened)
+    }
+
+    /// Does something under a token for these details: the answer, and the entry that receipts it, which is of this
+    /// event, if one is named, and says these things. Anything but success is trouble.
+    pub(super) async fn act(
+        &self,
+        (method, path, headers, body): (Method, &str, &[(&'static str, &str)], Bytes),
+        details: &Value,
+        event: Option<&str>,
+        wanted: &[(&str, &str, &str)],
+    ) -> Result<(Reply, u64), Trouble> {
+        self.trusts()?;
+        let token = self.plain_token(details).await?;
+        let asked_at = self.watch.size();
+        let bearer = format!("Bearer {}", token.text);
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        let reply = self.party.http.send(method, path, &all, body).await?;
+        if !reply.status.is_success() {
+            self.session.forget(&details.to_string());
+            return Err(self.not_done(&reply, asked_at).await);
+        }
+        let receipt = header_receipt(&reply);
+        let receipt = receipt.ok_or_else(|| broken("it shows no entry of its ledger"))?;
+        let evidence = self.evidence(&receipt, asked_at).await?;
+        let own = [
+            ("actor", "/client", self.party.client_id.as_str()),
+            ("context", "/outcome", "permit"),
+        ];
+        let said = evidence
+            .leaf
+            .get("ev")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let event = event.unwrap_or(said).to_owned();
+        recorded(&event, &evidence, &own)?;
+        recorded(&event, &evidence, wanted)?;
+        Ok((reply, evidence.index))
+    }
+
+    /// Reads something of the practice's own that is no record and has no receipt.
+    pub(super) async fn plain_read(&self, path: &str, details: &Value) -> Result<Value, Trouble> {
+        let token = self.plain_token(details).await?;
+        let reply = self.party.read(path, &token.text).await?;
+        match reply.status {
+            StatusCode::OK => Ok(reply.json()),
+            _ => {
+                self.session.forget(&details.to_string());
+                Err(self.not_done(&reply, self.watch.size()).await)
+            }
+        }
+    }
+
+    /// A token for these details, without a patient's record behind it.
+    async fn plain_token(&self, details: &Value) -> Result<Token, Trouble> {
+        let (name, now_ms) = (details.to_string(), self.clock.now_ms());
+        if let Some(token) = self.session.token(&name, now_ms) {
+            return Ok(token);
+        }
+        let asked_at = self.watch.size();
+        let reply = self.party.ask(details, self.clock.now_s()).await?;
+        if reply.status != StatusCode::OK {
+            return Err(self.not_done(&reply, asked_at).await);
+        }
+        let receipt = header_receipt(&reply).ok_or_else(|| broken("the token has no receipt"))?;
+        let evidence = self.evidence(&receipt, asked_at).await?;
+        let own = [("actor", "/client", self.party.client_id.as_str())];
+        recorded("token.issue", &evidence, &own)?;
+        let token = token_of(&reply.json(), now_ms)?;
+        self.session.keep(name, token.clone(), now_ms);
+        Ok(token)
     }
 
     /// Opens an answer; with the gateway's keys fetched anew if the known ones do not do.
@@ -312,6 +376,19 @@ fn recorded(
 pub(super) fn header_receipt(reply: &Reply) -> Option<Value> {
     let bytes = B64.decode(reply.header("sallyport-receipt")?).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// A token, as the token endpoint answers.
+fn token_of(body: &Value, now_ms: u64) -> Result<Token, Trouble> {
+    let text = said(body, "/access_token").to_owned();
+    let jti = jti_of(&text).ok_or_else(|| broken("the access token is none"))?;
+    let life_s = body.get("expires_in").and_then(Value::as_u64).unwrap_or(0);
+    let until_ms = now_ms.saturating_add(life_s.saturating_mul(1000));
+    Ok(Token {
+        text,
+        jti,
+        until_ms: until_ms.saturating_sub(MARGIN_MS),
+    })
 }
 
 /// An access token's own name. Its signature is the gateway's affair: it came from there, and goes back there.

@@ -34,6 +34,8 @@ pub struct Config {
     /// Folder of what is kept: receipts, the last checkpoint, the local secret. It is made if it is not there. Whoever
     /// reads it learns who asked for whom; whoever can change it can take evidence away, and show nothing new.
     pub keep: PathBuf,
+    /// At a practice: the folder that its system drops files into. Whoever can write there files in the practice's name.
+    pub inbox: Option<PathBuf>,
 }
 
 /// Why a connector does not start.
@@ -85,6 +87,7 @@ impl Config {
         for relative in [&mut config.ca, &mut config.keys, &mut config.keep] {
             *relative = beside.join(&*relative);
         }
+        config.inbox = config.inbox.map(|inbox| beside.join(inbox));
         let vkey = beside.join(&config.log_key);
         if vkey.is_file() {
             config.log_key = std::fs::read_to_string(&vkey).map_err(|error| file(&vkey, error))?;

@@ -18,6 +18,7 @@ use super::asking::{Asking, Expected};
 use super::bundle::{Frame, Read, resource, searchset, version_of};
 use super::said::{ENTRY, Trouble, fhir, outcome, with};
 use super::search::Question;
+use super::session::Page;
 use super::stated::{self, Stated};
 use super::{accept, statement};
 use crate::connect::{Opened, Record};
@@ -128,8 +129,11 @@ async fn search(
     RawQuery(raw): RawQuery,
 ) -> Response {
     let answer = async {
-        let pairs = pairs(raw.as_deref().unwrap_or_default())?;
-        let question = Question::read(Some(kind_of(&kind)?), stated::patient(&headers)?, pairs)?;
+        let (kind, pairs) = (kind_of(&kind)?, pairs(raw.as_deref().unwrap_or_default())?);
+        if let Some(page) = desk.page(&headers, &pairs).await {
+            return page;
+        }
+        let question = Question::read(Some(kind), stated::patient(&headers)?, pairs)?;
         desk.search(&headers, question).await
     };
     say(answer.await)
@@ -211,32 +215,12 @@ async fn of_named(
     say(answer.await)
 }
 
-/// `GET /fhir?_page=…`: what a self or next link says. `_count` is put there by clients that put it everywhere.
+/// `GET /fhir?_page=…`: what a self or next link says.
 async fn page(State(desk): State<Shared>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Response {
     let answer = async {
         let pairs = pairs(raw.as_deref().unwrap_or_default())?;
-        let known = |name: &str| ["_page", "_count", "_format"].contains(&name);
-        if let Some((name, _)) = pairs.iter().find(|(name, _)| !known(name)) {
-            let name: String = name
-                .chars()
-                .take(64)
-                .filter(char::is_ascii_graphic)
-                .collect();
-            return Err(Trouble::bad(format!("{name}: a link is asked as it is")));
-        }
-        let name = pairs.iter().find(|(name, _)| name == "_page");
-        let name = name.ok_or_else(|| Trouble::bad("a search needs a resource type"))?;
-        let stated = Stated::read(&headers)?;
-        let now_ms = desk.asking.clock.now_ms();
-        let page = desk.asking.session.page(&name.1, &stated, now_ms).ok_or_else(|| {
-            let text = "this link was not made for who asks now with this purpose, or is too old: search again";
-            Trouble::Request(StatusCode::NOT_FOUND, IssueCode::NotFound, text.to_owned())
-        })?;
-        if stated::patient(&headers)?.is_some_and(|named| named != page.question.patient) {
-            let text = format!("{}: names another patient than the link", stated::PATIENT);
-            return Err(Trouble::bad(text));
-        }
-        desk.answer(&stated, page.question, page.version).await
+        let page = desk.page(&headers, &pairs).await;
+        page.ok_or_else(|| Trouble::bad("a search needs a resource type"))?
     };
     say(answer.await)
 }
@@ -251,6 +235,41 @@ async fn one(
 }
 
 impl Desk {
+    /// The page that a link of ours names, if this is one. `_count` is put there by clients that put it everywhere;
+    /// others take the headers along for the first page only, so that a link says what was stated, and who states
+    /// something else is not answered.
+    async fn page(
+        &self,
+        headers: &HeaderMap,
+        pairs: &[(String, String)],
+    ) -> Option<Result<Response, Trouble>> {
+        let (_, name) = pairs.iter().find(|(name, _)| name == "_page")?;
+        let page = self.linked(headers, name);
+        Some(match page {
+            Ok(page) => self.answer(&page.stated, page.question, page.version).await,
+            Err(trouble) => Err(trouble),
+        })
+    }
+
+    fn linked(&self, headers: &HeaderMap, name: &str) -> Result<Page, Trouble> {
+        let now_ms = self.asking.clock.now_ms();
+        let page = self.asking.session.page(name, now_ms);
+        let stated = match stated::says_nothing(headers) {
+            true => None,
+            false => Some(Stated::read(headers)?),
+        };
+        let fits = |page: &Page| stated.as_ref().is_none_or(|stated| *stated == page.stated);
+        let page = page.filter(fits).ok_or_else(|| {
+            let text = "this link was not made for who asks now with this purpose, or is too old: search again";
+            Trouble::Request(StatusCode::NOT_FOUND, IssueCode::NotFound, text.to_owned())
+        })?;
+        if stated::patient(headers)?.is_some_and(|named| named != page.question.patient) {
+            let text = format!("{}: names another patient than the link", stated::PATIENT);
+            return Err(Trouble::bad(text));
+        }
+        Ok(page)
+    }
+
     async fn search(&self, headers: &HeaderMap, question: Question) -> Result<Response, Trouble> {
         let stated = Stated::read(headers)?;
         self.answer(&stated, question, accept::version(headers)?)
@@ -307,9 +326,14 @@ impl Desk {
         };
         let (records, left_out) = fit(&opened, question.kind.as_ref(), version)?;
         let now_ms = self.asking.clock.now_ms();
-        let link = |question| {
+        // Why the type in the path: some clients ask their own path again with a link's parameters.
+        let path = question
+            .kind
+            .as_ref()
+            .map_or_else(String::new, |kind| format!("/{kind}"));
+        let link = |question: Question| {
             let name = self.asking.session.link(question, stated, version, now_ms);
-            format!("{}?_page={name}", self.base)
+            format!("{}{path}?_page={name}", self.base)
         };
         let next = next.map(link);
         let frame = Frame {

@@ -14,8 +14,11 @@ mod asking;
 mod bundle;
 mod config;
 mod door;
+mod feed;
 mod hospital;
+mod inbox;
 mod kept;
+mod practice;
 mod said;
 mod search;
 mod session;
@@ -39,7 +42,10 @@ use crate::clock::Clock;
 use crate::ledger::note::Checkpoint;
 use asking::Asking;
 use door::Door;
+use feed::Feed;
+use inbox::Inbox;
 use kept::Kept;
+use practice::Practice;
 use watch::Watch;
 
 /// After news of the log, so long until it is proven: what comes meanwhile is proven with it.
@@ -56,7 +62,7 @@ pub struct Connector {
     secret: String,
     stop: Sender<bool>,
     serving: JoinHandle<()>,
-    proving: JoinHandle<()>,
+    beside: Vec<JoinHandle<()>>,
 }
 
 impl Connector {
@@ -65,20 +71,39 @@ impl Connector {
     /// # Errors
     /// What stands in the way.
     pub async fn hospital(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        let party = config.party()?;
-        if party.open.is_none() {
+        let (asking, secret) = asking(config, clock)?;
+        if asking.party.open.is_none() {
             let text = "open.jwk is not there: without it no record can be opened";
             return Err(StartError::Keys(text.to_owned()));
         }
-        let kept = Kept::open(&config.keep, &clock)?;
-        let secret = kept.secret()?;
-        let proven = checkpoint(&kept, &party.vkey)?;
-        let asking = Arc::new(Asking::new(party, clock, kept, Watch::new(proven)));
         let (listener, address) = listen(config).await?;
         let base = format!("http://{address}/fhir");
         let router = hospital::router(Arc::clone(&asking), base.clone());
         tell(&asking.kept, &base)?;
         Ok(Self::at(listener, address, secret, router, asking))
+    }
+
+    /// Serves a practice's system, over loopback and from the folder that the config names.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn practice(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let (asking, secret) = asking(config, clock)?;
+        let inbox = config.inbox.as_ref();
+        let inbox = inbox
+            .map(|dir| Inbox::open(dir, &config.keep))
+            .transpose()?;
+        let practice = Practice::new(Arc::clone(&asking), Feed::open(&config.keep)?);
+        let practice = Arc::new(practice);
+        let (listener, address) = listen(config).await?;
+        tell(&asking.kept, &format!("http://{address}/fhir"))?;
+        let router = practice::router(Arc::clone(&practice));
+        let mut connector = Self::at(listener, address, secret, router, asking);
+        let telling = tokio::spawn(Arc::clone(&practice).keep_telling());
+        connector.beside.push(telling);
+        let watching = inbox.map(|inbox| tokio::spawn(inbox.watch(practice)));
+        connector.beside.extend(watching);
+        Ok(connector)
     }
 
     fn at(
@@ -100,13 +125,12 @@ impl Connector {
                 tracing::error!(%error, "the connector stopped");
             }
         });
-        let proving = tokio::spawn(prove(asking));
         Self {
             address,
             secret,
             stop,
             serving,
-            proving,
+            beside: vec![tokio::spawn(prove(asking))],
         }
     }
 
@@ -126,10 +150,22 @@ impl Connector {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(STOP_TIME, self.serving).await;
-        self.proving.abort();
-        // Why awaited: only then is the folder free for the next.
-        let _ = self.proving.await;
+        for task in self.beside {
+            task.abort();
+            // Why awaited: only then is the folder free for the next.
+            let _ = task.await;
+        }
     }
+}
+
+/// The way to the gateway, and the secret of those who may use it.
+fn asking(config: &Config, clock: Clock) -> Result<(Arc<Asking>, String), StartError> {
+    let party = config.party()?;
+    let kept = Kept::open(&config.keep, &clock)?;
+    let secret = kept.secret()?;
+    let proven = checkpoint(&kept, &party.vkey)?;
+    let asking = Asking::new(party, clock, kept, Watch::new(proven));
+    Ok((Arc::new(asking), secret))
 }
 
 /// Where it listens, which is loopback and nothing else.

@@ -33,6 +33,20 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// For a person who reads a log or a file of reasons.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Request(_, _, text)
+            | Self::NoAnswer(text)
+            | Self::Broken(text)
+            | Self::Own(text) => text.clone(),
+            Self::Refused(entry) => {
+                format!("The gateway refused, and recorded it as entry {entry} of its ledger.")
+            }
+            Self::Gateway(status, text, _) => format!("The gateway answered {status}: {text}"),
+        }
+    }
+
     pub(super) fn bad(text: impl Into<String>) -> Self {
         Self::Request(StatusCode::BAD_REQUEST, IssueCode::Invalid, text.into())
     }

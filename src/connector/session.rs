@@ -96,10 +96,10 @@ impl Session {
         name
     }
 
-    /// The page of this name, for who states the same again.
-    pub(super) fn page(&self, name: &str, stated: &Stated, now_ms: u64) -> Option<Page> {
+    /// The page of this name.
+    pub(super) fn page(&self, name: &str, now_ms: u64) -> Option<Page> {
         let pages = locked(&self.pages);
-        let page = pages.get(name)?;
-        (page.until_ms > now_ms && page.stated == *stated).then(|| page.clone())
+        let page = pages.get(name).filter(|page| page.until_ms > now_ms);
+        page.cloned()
     }
 }

@@ -120,6 +120,19 @@ impl Stated {
     }
 }
 
+/// Whether a request states nothing of its own, as the next page of some clients does.
+pub(super) fn says_nothing(headers: &HeaderMap) -> bool {
+    let all = [
+        PURPOSE,
+        PRACTITIONER,
+        RELATIONSHIP,
+        REASON,
+        ACKNOWLEDGED,
+        CATEGORIES,
+    ];
+    !all.iter().any(|name| headers.contains_key(*name))
+}
+
 /// The patient whom the header names.
 pub(super) fn patient(headers: &HeaderMap) -> Result<Option<NhsNumber>, Trouble> {
     let text = header(headers, PATIENT)?;

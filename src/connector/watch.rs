@@ -49,10 +49,13 @@ impl Watch {
             proven,
             ..Known::default()
         };
+        let news = Notify::new();
+        // Why: what was kept is held against the log before anything is asked for.
+        news.notify_one();
         Self {
             known: Mutex::new(known),
             distrust: OnceLock::new(),
-            news: Notify::new(),
+            news,
         }
     }
 
@@ -87,6 +90,8 @@ impl Watch {
         let (index, signed) = (evidence.index, &evidence.checkpoint);
         let mut known = self.known();
         if index < asked_at {
+            // Why: an old answer may be all that a log has left that was cut.
+            self.news.notify_one();
             return Err(format!(
                 "it is an old answer: its entry {index} stood in the log already, which had {asked_at} when this was asked"
             ));

@@ -215,6 +215,11 @@ impl World {
             "# For `sallyport connect`.\nlisten = \"127.0.0.1:0\"\nurl = \"{}\"\nca = \"../../ca.pem\"\nclient = \"{}\"\nkeys = \".\"\nlog_key = \"../../log.vkey\"\nkeep = \"kept\"\n",
             self.issuer, member.client_id,
         );
+        let inbox = match member.role {
+            "practice" => "inbox = \"inbox\"\n",
+            _ => "",
+        };
+        let text = text + inbox;
         let path = self
             .dir
             .join("clients")
