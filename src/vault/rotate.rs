@@ -15,10 +15,10 @@ use super::row::{AUDIT_OWNER, PatientRow, patient_key};
 use super::{Vault, VaultError, audit_context, nobody, read, record_key_context};
 use crate::facts::fixed;
 use crate::ledger::{Receipt, Recorded};
-use crate::store::{Expect, Row, StoreError, Table, Write, WriteSet};
+use crate::store::{Expect, Row, Store, StoreError, Table, Write, WriteSet};
 
-/// Rows rewrapped in one commit.
-const ROWS: usize = 500;
+/// Rows rewrapped in one commit: with its mark it is one batch of the index.
+const ROWS: usize = 900;
 
 /// Whose KEK it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -318,10 +318,7 @@ impl Vault {
     }
 
     async fn rows_of(&self, owner: &Owner, after: Option<Vec<u8>>) -> Result<Vec<Row>, StoreError> {
-        let prefix = fixed(owner.as_str()).to_vec();
-        self.store
-            .scan(Table::PatientKeys, prefix, after, ROWS)
-            .await
+        rows_of(self.store.as_ref(), owner, after).await
     }
 
     /// How many wrapped keys of this owner stand under each version of its KEK.
@@ -329,19 +326,12 @@ impl Vault {
     /// # Errors
     /// The store's, or a row that is malformed.
     pub async fn under_versions(&self, owner: &Owner) -> Result<Vec<(u32, u64)>, VaultError> {
-        let mut counts = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let rows = self.rows_of(owner, after.take()).await?;
-            let Some(last) = rows.last() else { break };
-            after = Some(last.key.clone());
-            for row in rows {
-                let version = PatientRow::from_bytes(&row.value)?.wrapped.key_version();
-                *counts.entry(version).or_insert(0) += 1;
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok(counts.into_iter().collect())
+        let (store, own) = (Arc::clone(&self.store), owner.clone());
+        let runtime = tokio::runtime::Handle::current();
+        // Why on a thread of its own: a million rows, and among a full house's requests each step would wait behind all.
+        let counted = move || runtime.block_on(counted(store.as_ref(), &own));
+        let counted = tokio::task::spawn_blocking(counted).await;
+        counted.unwrap_or(Err(StoreError::Fatal.into()))
     }
 
     fn active_version(&self, family: &Family) -> Result<u32, VaultError> {
@@ -357,4 +347,28 @@ impl Vault {
             .map(|version| version.version)
             .collect()
     }
+}
+
+async fn rows_of(
+    store: &dyn Store,
+    owner: &Owner,
+    after: Option<Vec<u8>>,
+) -> Result<Vec<Row>, StoreError> {
+    let prefix = fixed(owner.as_str()).to_vec();
+    store.scan(Table::PatientKeys, prefix, after, ROWS).await
+}
+
+async fn counted(store: &dyn Store, owner: &Owner) -> Result<Vec<(u32, u64)>, VaultError> {
+    let mut counts = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let rows = rows_of(store, owner, after.take()).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.key.clone());
+        for row in rows {
+            let version = PatientRow::from_bytes(&row.value)?.wrapped.key_version();
+            *counts.entry(version).or_insert(0) += 1;
+        }
+    }
+    Ok(counts.into_iter().collect())
 }
