@@ -2,7 +2,7 @@
 
 import { h, say, svg, table } from "./dom.js";
 import { ask, stop } from "./scanner.js";
-import { count, moment } from "./words.js";
+import { count, duration, moment } from "./words.js";
 
 const HOUR = 3600000;
 const RANGES = {
@@ -40,7 +40,7 @@ async function draw(log, state, range, place) {
     const label = (at) => SHORT.format(done.start + at * done.step);
     const note = done.isWhole ? "" : " You stopped the count: older entries are missing.";
     place.replaceChildren(
-      h("p", { class: "lede" }, `${words}, up to ${moment(untilMs)}.${note}`),
+      h("p", { class: "lede" }, `${words}, up to ${moment(untilMs)}. Each bar is ${duration(done.step)}.${note}`),
       ...SERIES.map(([name, title, kind]) => figure(title, kind, done.counts[name], label)),
       h("details", { class: "details" }, h("summary", {}, "The numbers as a table"),
         table("Accesses and refusals", ["From", ...SERIES.map(([, title]) => title)],
@@ -67,5 +67,5 @@ function figure(title, kind, values, label) {
     svg("text", { x: 0, y: height + foot - 5 }, label(0)),
     svg("text", { x: width, y: height + foot - 5, "text-anchor": "end" }, label(values.length - 1)));
   return h("figure", { class: "figure" },
-    h("figcaption", {}, h("strong", {}, title), h("span", {}, `${count(total)} in all`)), picture);
+    h("figcaption", {}, h("strong", {}, title), h("span", {}, `${count(total)} in all, at most ${count(Math.max(0, ...values))} in one bar`)), picture);
 }

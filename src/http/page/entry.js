@@ -48,6 +48,9 @@ export function proof(index, log, { holds, path }) {
     h("p", {}, `This is entry ${count(index)} of the log: ${plural(path.length, "hash", "hashes")} lead from it to the root over ${count(log.checkpoint.size)} entries that the log’s key signed.`));
 }
 
+const plainly = (value) =>
+  typeof value === "string" ? value : Array.isArray(value) ? value.map(plainly).join(", ") : JSON.stringify(value);
+
 /** What the body says, which is shown only if it is the one that the entry commits to. */
 function sealed(body) {
   if (!body) return h("p", { class: "box box-info" }, "None of the keys disclosed to you opens this entry.");
@@ -57,7 +60,7 @@ function sealed(body) {
   }
   const { actor, context, object, subject, name, detail } = body.plain;
   const words = (group) => Object.entries(group ?? {}).map(([member, value]) =>
-    h("p", { class: "sub" }, `${member}: `, h("strong", {}, typeof value === "string" ? value : JSON.stringify(value))));
+    h("p", { class: "sub" }, `${member}: `, member === "certificate" ? h("code", {}, value) : h("strong", {}, plainly(value))));
   return [h("h2", {}, "What was sealed"), facts([
     ["Who", name && h("p", { class: "sub" }, h("strong", {}, name)), words(actor)],
     ["About whom", words(subject)],

@@ -6,7 +6,7 @@ import { leafHash, provesInclusion } from "./merkle.js";
 import { openCheckpoint, parseProof } from "./note.js";
 import { opensTruly } from "./sealed.js";
 import { utf8 } from "./bytes.js";
-import { alertWords, count, markWords, moment } from "./words.js";
+import { alertWords, count, eventWords, markWords, moment } from "./words.js";
 
 const FINDINGS = {
   appropriate: ["It was in order", "There was a good reason for the access."],
@@ -60,7 +60,7 @@ async function item(log, entry, go) {
       ["Who", access.who, access.person?.name ? h("p", { class: "sub" }, `${access.person.name} (${access.person.id})`) : null],
       ["Organisation", `${access.organisation.name} (${access.organisation.ods})`],
       ["Patient", h("span", { class: "nhs" }, grouped(access.patient))],
-      ["What", access.what],
+      ["What", eventWords(eventOf(access))],
       ["About", access.about || "–"],
       ["Why", access.why],
       access.reason && ["Reason given", access.reason],
@@ -75,6 +75,15 @@ async function item(log, entry, go) {
     it.closed_by === null ? closing(it.entry, Boolean(access), go) : box("info", "Closed", h("p", {}, "By entry ", h("a", { href: `#/entry/${it.closed_by}` }, count(it.closed_by)), ".")),
     h("p", {}, h("a", { href: "#/reviews/open" }, "Back to the list")),
   ];
+}
+
+/** The event's name in the leaf: the gateway's own words for it speak to the patient. */
+function eventOf({ receipt, what }) {
+  try {
+    return JSON.parse(receipt.leaf).ev;
+  } catch {
+    return what;
+  }
 }
 
 const grouped = (nhs) => nhs.replace(/^(\d{3})(\d{3})(\d{4})$/, "$1 $2 $3");

@@ -7,9 +7,10 @@ import { Opener, bodiesOf } from "./sealed.js";
 import { TILE_WIDTH, Tiles } from "./tiles.js";
 
 /** Bundles that are asked for at once. */
-const WAVE = 8;
+const WAVE = 16;
 const COLUMNS = ["ev", "out", "al", "of", "who", "org", "purpose", "patient"];
 
+const decoder = new TextDecoder();
 const words = [""];
 const numbers = new Map([["", 0]]);
 const known = new Map();
@@ -47,7 +48,7 @@ async function columns(tiles, bundle) {
 
 function parsed(bytes) {
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    return JSON.parse(decoder.decode(bytes));
   } catch {
     return {};
   }
@@ -88,7 +89,7 @@ async function bundleAt(tiles, ms) {
 
 /** Whether entries of one bundle fit, place by place; what is not asked for fits. */
 function fitting(query, row) {
-  const { since = -Infinity, until = Infinity } = query;
+  const [since, until] = [query.since ?? -Infinity, query.until ?? Infinity];
   const wanted = (name) => query[name] && new Set(query[name].map((word) => numbers.get(word)));
   const of = wanted("of");
   const rest = ["ev", "out", "al", "who", "purpose", "patient"].map((name) => [row[name], wanted(name)]).filter(([, set]) => set);

@@ -41,8 +41,8 @@ function form(log, unlocked, results) {
   const fields = [
     field("What happened", select("event", [option("", "Anything"), option("alert:break-glass", "Emergencies declared (break-glass)"), groups])),
     field("Outcome", select("outcome", [option("", "Any"), option("permit", "Permitted"), option("refuse", "Refused")])),
-    field("From", input("since", "date"), "The first day"),
-    field("To", input("until", "date"), "The last day"),
+    field("First day", input("since", "text"), "For example, 22 Nov 2026"),
+    field("Last day", input("until", "text"), "For example, 30 Nov 2026"),
     field("Organisation", input("of", "text", { spellcheck: "false" }), unlocked ? "ODS code, such as RJ1" : "ODS code. Sealed in most entries: see below the results"),
   ];
   if (unlocked) {
@@ -51,27 +51,37 @@ function form(log, unlocked, results) {
       field("Purpose", select("purpose", [option("", "Any"), Object.entries(PURPOSES).map(([code, words]) => option(code, `${words} (${code})`))])),
       field("Patient", input("patient", "text", { inputmode: "numeric" }), "NHS number; it stays in this page"));
   }
+  const error = h("p", { class: "error", role: "alert" });
   const submit = (event) => {
     event.preventDefault();
     for (const control of event.target.elements) if (control.name) kept[control.name] = control.value.trim();
+    const wrong = ["since", "until"].find((name) => kept[name] && day(kept[name], 0) === null);
+    error.textContent = wrong ? "Enter a day with the month as a word, such as 22 Nov 2026" : "";
+    if (wrong) return event.target.elements[wrong].focus();
     run(log, unlocked, results, { before: log.checkpoint.size, rows: [] });
   };
   return h("form", { class: "filters", onsubmit: submit, role: "search", "aria-label": "Entries of the log" },
-    h("div", { class: "grid" }, fields), h("button", { class: "button", type: "submit" }, "Search"));
+    h("div", { class: "grid" }, fields), error, h("button", { class: "button", type: "submit" }, "Search"));
+}
+
+const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+
+/** The beginning of a day that is written so that nobody can misread it, and `more` days on; null if it is none. */
+function day(text, more) {
+  const found = /^(\d{1,2}) ([a-z]{3})[a-z]* (\d{4})$/i.exec(text);
+  const month = found ? MONTHS.indexOf(found[2].toLowerCase()) : -1;
+  if (month < 0) return null;
+  const at = new Date(Number(found[3]), month, Number(found[1]));
+  return at.getMonth() === month ? at.setDate(at.getDate() + more) : null;
 }
 
 /** What the worker is asked, out of the form. */
 function query() {
-  const day = (text, more) => {
-    const at = text ? new Date(`${text}T00:00`) : null;
-    if (at) at.setDate(at.getDate() + more);
-    return at ? at.getTime() : undefined;
-  };
   const { event = "", outcome, of, who, purpose, patient } = kept;
   const list = (value) => (value ? [value] : undefined);
   const asked = {
     out: list(outcome), of: list(of?.toUpperCase()), who: list(who), purpose: list(purpose),
-    patient: list(patient?.replaceAll(" ", "")), since: day(kept.since, 0), until: day(kept.until, 1),
+    patient: list(patient?.replaceAll(" ", "")), since: day(kept.since ?? "", 0), until: day(kept.until ?? "", 1),
   };
   if (event.startsWith("alert:")) asked.al = [event.slice(6)];
   else if (event.endsWith(":")) asked.ev = events().filter((name) => groupOf(name) === event.slice(0, -1));
