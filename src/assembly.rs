@@ -259,7 +259,13 @@ pub async fn open<'a>(
     }
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let blobs: Arc<dyn BlobStore> = Arc::clone(&embedded) as Arc<dyn BlobStore>;
-    let facts = Facts::open(Arc::clone(&store), room.seals(), &replay.anchors).await?;
+    let facts = Facts::open(
+        Arc::clone(&store),
+        room.seals(),
+        &replay.anchors,
+        clock.clone(),
+    )
+    .await?;
     let sensitive = sensitive_codes(config)?;
     let codes = sensitive.digest().to_owned();
     let vault = Arc::new(Vault::new(

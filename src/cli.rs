@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod connect;
+pub mod explain;
 pub mod seal;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 pub mod practice;
 pub mod rules;
 mod sharing;
+pub mod who;
 
 use crate::assembly;
 use crate::clock::Clock;

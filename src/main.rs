@@ -153,7 +153,7 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Prove, compare and read the rules, offline.
+    /// Prove, compare and read the rules, offline; ask a running gateway what they come to.
     Policy {
         #[command(subcommand)]
         command: Policy,
@@ -177,6 +177,23 @@ enum Store {
 
 #[derive(Subcommand)]
 enum Policy {
+    /// Say why a question would be answered as it would: which rule permits, which guards refuse and what each wants.
+    ///
+    /// Offline. The question is a JSON file with all its facts; docs/policy.md shows one. Exit code 0: all would be
+    /// opened; 1: something would not; 2: it could not be tried.
+    Explain {
+        /// The question with its facts.
+        #[arg(long, value_name = "FILE")]
+        question: PathBuf,
+        /// A folder with a proven set of one's own; without it the built-in set.
+        #[arg(long, value_name = "DIR")]
+        policy: Option<PathBuf>,
+        /// One JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a running gateway who could open a patient's records now, and what changed.
+    WhoCould(cli::who::Arguments),
     /// Prove that the guards imply every invariant, whatever local rules permit; or show what could happen.
     ///
     /// Needs cvc5: $CVC5, or `cvc5` on the path. Exit code 0: proven; 1: it does not hold, with an example; 2: it could
@@ -354,6 +371,12 @@ fn main() -> ExitCode {
                 json,
             } => cli::rules::check(dir.as_deref(), write_proof, json),
             Policy::Diff { old, new, json } => cli::rules::diff(&old, &new, json),
+            Policy::Explain {
+                question,
+                policy,
+                json,
+            } => cli::explain::explained(&question, policy.as_deref(), json),
+            Policy::WhoCould(arguments) => cli::who::who_could(&arguments),
             Policy::Says { dir } => cli::rules::says(dir.as_deref()),
         },
         Command::Audit { command } => audit(command),

@@ -59,6 +59,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "tile/entries/x001/234.p/17",
         policy::rules::LOCAL[0].1,
         include_str!("../policy/proof.json"),
+        include_str!("../docs/question.json"),
         "sallyport.dev/log+33d7b496+AeHZJ9/a3xZn5Q4l0zC0bqkC5dQ4M2Vd4Lk2l8w7m3bM",
         r#"{"leaf":"{}","proof":"c2sp.org/tlog-proof@v1\nindex 0\n\nsallyport.dev/log\n1\nAAAA\n\n— x AAAA\n","openings":{"actor":{"salt":"AA","value":{}}}}"#,
     ];

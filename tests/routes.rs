@@ -236,6 +236,7 @@ const TABLE: &[Row] = &[
         "/log/tile/entries/000.p/1",
         Wants::Auditor,
     ),
+    row("POST", "/who-could", "/who-could", Wants::Agreement),
     row("GET", "/history", "/history?limit=5", Wants::History),
     row("GET", "/notices", "/notices", Wants::Portal),
     row("GET", "/reviews", "/reviews?state=all", Wants::Officer),
@@ -362,6 +363,7 @@ fn body_of(row: &Row) -> String {
         (_, path) if path.ends_with("/accept") => {
             json!({ "terms": agreed().1, "signer": "Ola Berg" }).to_string()
         }
+        ("POST", "/who-could") => json!({ "patient": hale().nhs }).to_string(),
         ("POST", "/reviews/{entry}") => json!({ "finding": "noted" }).to_string(),
         _ => String::new(),
     }

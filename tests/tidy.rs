@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("backup", "", ""),
     ("fhir", "policy", ""),
     ("store", "", "disk"),
-    ("facts", "policy", "store"),
+    ("facts", "policy", "clock store"),
     ("ledger", "keys policy", "clock disk"),
     ("alerts", "", "clock config ledger"),
     ("token", "keys policy", "facts"),

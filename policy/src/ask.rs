@@ -299,7 +299,8 @@ pub struct Approve {
 /// To read the access log.
 pub struct ReadLog {
     /// Which part: `history` is the access history of the patient whom the token names, `worklist` and `worklist/N`
-    /// what a privacy officer reviews, `notices` what patients are to be told; anything else is the log's entries.
+    /// what a privacy officer reviews, `notices` what patients are to be told, `who-could` who could open that patient's
+    /// records; anything else is the log's entries.
     pub what: String,
 }
 

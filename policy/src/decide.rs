@@ -4,7 +4,7 @@
 //! Nothing is recorded or released here. Whatever goes wrong on the way to a verdict (an unknown
 //! fact, a malformed question, a rule that errs, an invariant that does not hold) is a refusal.
 
-use cedar_policy::Decision as Cedar;
+use cedar_policy::{Decision as Cedar, Effect, PolicySet};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -187,6 +187,25 @@ impl Entry {
 }
 
 impl Rules {
+    /// All that speaks about one question: every guard that refuses it, and every local rule that would permit it.
+    pub(crate) fn speaking(
+        &self,
+        question: Result<Question, Malformed>,
+    ) -> (Vec<Reason>, Vec<Reason>) {
+        let Ok(Question { request, entities }) = question else {
+            return (Vec::new(), Vec::new());
+        };
+        let policies = request.action().and_then(|action| self.policies(action));
+        let of = |effect: Effect| {
+            let those = policies.into_iter().flat_map(PolicySet::policies);
+            let those = those.filter(|policy| policy.effect() == effect);
+            let set = PolicySet::from_policies(those.cloned()).unwrap_or_default();
+            let response = self.authorizer.is_authorized(&request, &set, &entities);
+            self.in_order(response.diagnostics().reason())
+        };
+        (of(Effect::Forbid), of(Effect::Permit))
+    }
+
     /// Puts one question to Cedar: the rule that permits, or the rule that does not.
     pub(crate) fn judge(&self, question: Result<Question, Malformed>) -> Result<Reason, Reason> {
         let malformed = || Reason::new(QUESTION_MALFORMED, "The question does not fit the schema.");

@@ -19,6 +19,7 @@
 //!
 //! * [`survey`]: who could open a patient's records now, by the same weighing that a release is decided by; no verdict
 //!   comes of it, so nothing can be recorded or released by asking.
+//!   [`explain`]: which guards refuse a question, and what would permit it.
 //! * [`texts`], [`proof`]: a set as text, and the record that its guards were proven; `prove` (a
 //!   feature, and the only part that starts another program) proves it with a solver.
 //!
@@ -30,6 +31,10 @@ pub mod ask;
 pub mod caller;
 mod cedar;
 mod decide;
+pub mod explain {
+    //! Why a question is answered as it is, for those who answer for the rules.
+    pub use crate::release::explain::{Account, Explained, explain};
+}
 pub mod facts;
 mod monitor;
 mod organisation;

@@ -24,6 +24,7 @@ use crate::verdict::{Page, Permitted, Reason};
 use crate::words::{Category, Label, Ods, Purpose, Role};
 
 mod candidates;
+pub(crate) mod explain;
 pub(crate) mod supposed;
 #[cfg(test)]
 mod traps;

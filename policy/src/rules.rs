@@ -241,6 +241,16 @@ impl Rules {
             .map(|(_, reason)| reason.clone())
     }
 
+    /// The rules that fired, in the order of the texts.
+    pub(crate) fn in_order<'a>(&self, fired: impl Iterator<Item = &'a PolicyId>) -> Vec<Reason> {
+        let mut fired: Vec<_> = fired.filter_map(|id| self.order.get(id)).collect();
+        fired.sort_by_key(|(place, _)| *place);
+        fired
+            .into_iter()
+            .map(|(_, reason)| reason.clone())
+            .collect()
+    }
+
     /// Whether the local rules, and not a guard, decided so.
     pub(crate) fn is_local(&self, reason: &Reason) -> bool {
         reason.rule() == NOT_PERMITTED

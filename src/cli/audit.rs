@@ -96,7 +96,8 @@ impl Wanted {
     }
 }
 
-fn number() -> Result<String, String> {
+/// The patient's NHS number, from standard input or the terminal: it stands in no command line.
+pub(super) fn number() -> Result<String, String> {
     let stdin = std::io::stdin();
     let line = if stdin.is_terminal() {
         rpassword::prompt_password("NHS number: ").map_err(|error| error.to_string())?

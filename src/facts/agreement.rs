@@ -418,24 +418,6 @@ impl Standing {
             .fold(self.row.until_ms, u64::min)
     }
 
-    /// The same as it stood then: what was said later was not said yet.
-    #[must_use]
-    pub fn as_of(&self, then_ms: u64) -> Option<Self> {
-        if self.row.proposed_ms > then_ms {
-            return None;
-        }
-        let mut past = self.clone();
-        past.row.withdrawn_ms = past.row.withdrawn_ms.filter(|at| *at <= then_ms);
-        past.accepted = past
-            .accepted
-            .filter(|accepted| accepted.at_ms <= then_ms)
-            .map(|accepted| Accepted {
-                ended_ms: accepted.ended_ms.filter(|at| *at <= then_ms),
-                ..accepted
-            });
-        Some(past)
-    }
-
     /// What it is at this time.
     #[must_use]
     pub fn state(&self, now_ms: u64) -> State {
@@ -573,14 +555,6 @@ mod tests {
         );
         assert_eq!(withdrawn.state(40 * HOUR), State::Withdrawn);
         assert_eq!(withdrawn.agreement().unwrap().until_ms, 40 * HOUR);
-        // As of then it stood, and before that it was not there.
-        let past = withdrawn.as_of(39 * HOUR).unwrap();
-        assert_eq!(past.state(39 * HOUR), State::InForce);
-        assert_eq!(
-            withdrawn.as_of(90 * 60_000).unwrap().state(90 * 60_000),
-            State::Proposed
-        );
-        assert!(withdrawn.as_of(0).is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use policy::words::{NhsNumber, Ods};
 use super::agreement::{Countersignature, PracticeSettings, Standing};
 use super::providers::RegisterAcceptance;
 use super::statement::{Kind, RelationshipRow, Statement, fixed, two_party_key};
-use super::{Facts, StoreError, Table};
+use super::{Facts, Register, StoreError, Table};
 
 /// All of them or none: one that cannot be read makes the answer unknown.
 pub(super) fn read<A, B>(all: Fact<Vec<A>>, read: impl Fn(&A) -> Option<B>) -> Fact<Vec<B>> {
@@ -268,6 +268,20 @@ impl Facts {
         proposed: Vec<Fact<Statement>>,
         answers: Vec<Fact<Statement>>,
     ) -> Fact<Vec<Standing>> {
+        match self.register() {
+            Fact::Known(register) => self.joined_in(&register, owner, proposed, answers),
+            Fact::Unknown(why) => Fact::Unknown(why),
+        }
+    }
+
+    /// The same under the register of emergency providers as this directory has it.
+    pub(super) fn joined_in(
+        &self,
+        register: &Register,
+        owner: &str,
+        proposed: Vec<Fact<Statement>>,
+        answers: Vec<Fact<Statement>>,
+    ) -> Fact<Vec<Standing>> {
         if let Err(why) = self.soundness(owner) {
             return Fact::Unknown(why);
         }
@@ -287,10 +301,6 @@ impl Facts {
                 Fact::Unknown(why) => return Fact::Unknown(why),
             }
         }
-        let register = match self.register() {
-            Fact::Known(register) => register,
-            Fact::Unknown(why) => return Fact::Unknown(why),
-        };
         let mut out = Vec::with_capacity(proposed.len());
         for row in proposed {
             match row {

@@ -13,11 +13,13 @@ mod feed;
 mod feed_batch;
 mod feed_intake;
 mod lookup;
+mod past;
 mod proposal;
 mod providers;
 mod recipient;
 mod register;
 mod statement;
+mod survey;
 pub mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +46,7 @@ pub use deed::{Deed, Unfit};
 pub use feed::{FeedRow, FeedStanding, FeedTerms, Trouble};
 pub use feed_batch::{FeedBatch, FeedError, FeedEvent, FeedMark, Sum};
 pub use feed_intake::{Missing, Reckoning};
+pub use past::When;
 pub use proposal::{PROPOSAL_LIFE_MS, PROPOSALS_MAX, Proposal, WHY_CHARACTERS_MAX};
 pub use providers::{EmergencyProvider, KeeperWord, RegisterAcceptance};
 pub use recipient::{KeyOffer, KeyUse, Offered, OlderKey};
@@ -54,8 +57,10 @@ pub use statement::{
 };
 pub(crate) use statement::{category, fixed, number, ods, relation};
 
+use crate::clock::Clock;
 use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Write, WriteSet};
 use feed::Feeds;
+use past::{Kept, Succession, Turned, Versions};
 use statement::{Kind, prefix};
 
 /// How rows are closed, opened and marked; the vault lends it, so that no key is seen here.
@@ -80,6 +85,9 @@ pub struct Facts {
     anchors: RwLock<BTreeMap<String, Result<Anchor, Why>>>,
     register: Arc<RwLock<Arc<Register>>>,
     feeds: RwLock<Feeds>,
+    /// What changed in the directory, in order.
+    turned: RwLock<Vec<Turned>>,
+    clock: Clock,
     changing: Arc<Mutex<()>>,
 }
 
@@ -114,6 +122,7 @@ pub struct Prepared {
     anchor: Anchor,
     writes: Vec<Write>,
     directory: Vec<Change>,
+    turned: Vec<Turned>,
     _turn: Turn,
 }
 
@@ -137,6 +146,7 @@ impl Facts {
         store: Arc<dyn Store>,
         seals: Arc<dyn Seals>,
         anchored: &BTreeMap<String, Anchor>,
+        clock: Clock,
     ) -> Result<Self, FactsError> {
         let facts = Self {
             store,
@@ -144,10 +154,12 @@ impl Facts {
             anchors: RwLock::new(BTreeMap::new()),
             register: Arc::new(RwLock::new(Arc::new(Register::default()))),
             feeds: RwLock::new(Feeds::default()),
+            turned: RwLock::new(Vec::new()),
+            clock,
             changing: Arc::new(Mutex::new(())),
         };
         facts.settle(anchored).await?;
-        let (found, register, feeds) = facts.count().await?;
+        let (found, register, feeds, versions) = facts.count().await?;
         let owners: BTreeSet<&String> = found.keys().chain(anchored.keys()).collect();
         let judge = |owner: &String| {
             let state = match (
@@ -176,6 +188,7 @@ impl Facts {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(register);
         *facts.feeds.write().unwrap_or_else(PoisonError::into_inner) = feeds;
+        *facts.turned.write().unwrap_or_else(PoisonError::into_inner) = versions.turned();
         Ok(facts)
     }
 
@@ -234,8 +247,9 @@ impl Facts {
 
     async fn count(
         &self,
-    ) -> Result<(BTreeMap<String, Option<Anchor>>, Register, Feeds), FactsError> {
+    ) -> Result<(BTreeMap<String, Option<Anchor>>, Register, Feeds, Versions), FactsError> {
         let mut feeds = Feeds::default();
+        let mut versions = Versions::default();
         let mut found: BTreeMap<String, Option<Anchor>> = BTreeMap::new();
         let mut register = Register::default();
         let mut after = None;
@@ -247,7 +261,7 @@ impl Facts {
             let Some(last) = rows.last() else { break };
             after = Some(last.key.clone());
             for row in rows {
-                let Some((owner, statement)) = self.read(&row.key, &row.value) else {
+                let Some((owner, kept)) = self.kept(&row.key, &row.value) else {
                     // Why: an unreadable row belongs to somebody; whoever it was no longer adds up.
                     tracing::error!("a row of facts does not open");
                     continue;
@@ -256,26 +270,35 @@ impl Facts {
                 if let Some(anchor) = anchor {
                     anchor.add(&self.seals.mark(&row.key, &row.value));
                 }
-                register.put(&statement);
-                feeds.put(&statement);
+                versions.add(&row.key, &kept);
+                if kept.until_ms.is_none() {
+                    register.put(&kept.statement);
+                    feeds.put(&kept.statement);
+                }
             }
         }
-        Ok((found, register, feeds))
+        Ok((found, register, feeds, versions))
     }
 
-    /// A stored value is the owner's name and the sealed statement.
-    fn read(&self, key: &[u8], value: &[u8]) -> Option<(String, Statement)> {
+    /// A stored value is the owner's name and the sealed statement, with its time.
+    fn kept(&self, key: &[u8], value: &[u8]) -> Option<(String, Kept)> {
         let (length, rest) = value.split_first()?;
         let (owner, closed) = rest.split_at_checked(usize::from(*length))?;
         let owner = std::str::from_utf8(owner).ok()?;
-        let statement: Statement = serde_json::from_slice(&self.seals.open(key, closed)?).ok()?;
-        (statement.owner() == owner && statement.key(self.seals.as_ref()) == key)
-            .then(|| (owner.to_owned(), statement))
+        let kept = Kept::parse(&self.seals.open(key, closed)?)?;
+        (kept.statement.owner() == owner && kept.fits(key, self.seals.as_ref()))
+            .then(|| (owner.to_owned(), kept))
     }
 
-    fn value(&self, key: &[u8], statement: &Statement) -> Vec<u8> {
-        let owner = statement.owner().as_bytes();
-        let text = serde_json::to_vec(statement).unwrap_or_default();
+    /// The same of a row that stands.
+    fn read(&self, key: &[u8], value: &[u8]) -> Option<(String, Statement)> {
+        let (owner, kept) = self.kept(key, value)?;
+        kept.until_ms.is_none().then_some((owner, kept.statement))
+    }
+
+    fn value(&self, key: &[u8], kept: &Kept) -> Vec<u8> {
+        let owner = kept.statement.owner().as_bytes();
+        let text = kept.to_text();
         let mut value = vec![u8::try_from(owner.len()).unwrap_or(u8::MAX)];
         value.extend_from_slice(owner);
         value.extend(self.seals.close(key, &text));
@@ -321,24 +344,42 @@ impl Facts {
         let keys: Vec<Vec<u8>> = latest.keys().cloned().collect();
         let standing = self.store.get_many(Table::Facts, keys).await?;
         let mut writes = Vec::with_capacity(latest.len());
+        let mut turned = Vec::new();
+        anchor.seq += 1;
+        let now_ms = self.clock.now_ms();
         for ((key, change), old) in latest.into_iter().zip(standing) {
-            if let Some(old) = old {
+            if let Some(old) = &old {
                 anchor.subtract(&self.seals.mark(&key, &old.value));
             }
+            let old = old.and_then(|old| self.kept(&key, &old.value));
+            let old = old.map(|(_, kept)| kept);
+            let next = Succession::of(old, change, now_ms, &key, anchor.seq);
+            if let Some((key, past)) = next.past {
+                let value = self.value(&key, &past);
+                anchor.add(&self.seals.mark(&key, &value));
+                writes.push(fact(key, Some(value)));
+            }
+            turned.extend(next.turned);
             let value = match change {
-                Change::Put(statement) => Some(self.value(&key, statement)),
+                Change::Put(statement) => Some(self.value(
+                    &key,
+                    &Kept {
+                        from_ms: next.from_ms,
+                        until_ms: None,
+                        statement: statement.clone(),
+                    },
+                )),
                 Change::Remove(_) => None,
             };
             if let Some(value) = &value {
-                // Why before anything is recorded: what the ledger holds must be applied.
-                if value.len() > VALUE_BYTES_MAX {
+                // Why before anything is recorded: what the ledger holds must be applied, and ended one day.
+                if value.len() + past::GROWTH > VALUE_BYTES_MAX {
                     return Err(StatementError::too_long().into());
                 }
                 anchor.add(&self.seals.mark(&key, value));
             }
             writes.push(fact(key, value));
         }
-        anchor.seq += 1;
         let is_kept = |change: &Change| {
             let (Change::Put(statement) | Change::Remove(statement)) = change;
             let by_practice = matches!(
@@ -353,6 +394,7 @@ impl Facts {
             anchor,
             writes,
             directory,
+            turned,
             _turn: turn,
         })
     }
@@ -448,7 +490,11 @@ impl Facts {
         }
     }
 
-    fn adopt(&self, prepared: Prepared) {
+    fn adopt(&self, mut prepared: Prepared) {
+        self.turned
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(&mut prepared.turned);
         let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
         anchors.insert(prepared.owner, Ok(prepared.anchor));
         if !prepared.directory.is_empty() {
@@ -757,17 +803,17 @@ fn standing(
 ) -> Fact<Standing> {
     match register {
         Fact::Unknown(why) => Fact::Unknown(*why),
-        Fact::Known(register) => {
-            match (register.client(client), register.organisation(organisation)) {
-                (Some(client), Some(organisation)) => Fact::Known(Standing {
-                    // Why: whoever lost the key that tickets are addressed to can be given nothing.
-                    suspended: client.suspended()
-                        || organisation.suspended
-                        || client.lacks_open_key(),
-                }),
-                (None, _) | (_, None) => Fact::Unknown(Why::NeverTold),
-            }
-        }
+        Fact::Known(register) => standing_in(register, client, organisation),
+    }
+}
+
+fn standing_in(register: &Register, client: &ClientId, organisation: &Ods) -> Fact<Standing> {
+    match (register.client(client), register.organisation(organisation)) {
+        (Some(client), Some(organisation)) => Fact::Known(Standing {
+            // Why: whoever lost the key that tickets are addressed to can be given nothing.
+            suspended: client.suspended() || organisation.suspended || client.lacks_open_key(),
+        }),
+        (None, _) | (_, None) => Fact::Unknown(Why::NeverTold),
     }
 }
 

@@ -427,6 +427,15 @@ impl Register {
         self.practitioners.get(&key)
     }
 
+    /// The clients that can connect at that time: by a certificate that is not stopped, with a key to sign by.
+    pub fn connecting(&self, at_ms: u64) -> impl Iterator<Item = &Arc<Registered>> {
+        self.clients.values().filter(move |client| {
+            let mut certificates = client.certificates.iter();
+            certificates.any(|print| !client.stopped(print))
+                && client.sign_keys(at_ms).next().is_some()
+        })
+    }
+
     /// Everybody who stands in this organisation's directory.
     pub fn people(&self, organisation: &Ods) -> impl Iterator<Item = &Practitioner> {
         let first = (organisation.as_str().to_owned(), String::new());

@@ -273,6 +273,8 @@ pub(super) enum Kind {
     KeeperWord = b'K',
     Training = b'T',
     Requirement = b'Q',
+    /// A row that is over; behind the letter stand its kind and key as they were.
+    Past = b'H',
 }
 
 /// Eight bytes for a code of at most eight characters; longer codes are refused at parsing.
@@ -611,15 +613,6 @@ impl Objection {
 }
 
 impl RelationshipRow {
-    /// The same as it stood then: what was said later was not said yet.
-    #[must_use]
-    pub fn as_of(&self, then_ms: u64) -> Option<Self> {
-        (self.stated_ms <= then_ms).then(|| Self {
-            ended_ms: self.ended_ms.filter(|at| *at <= then_ms),
-            ..self.clone()
-        })
-    }
-
     /// As the policy reads it.
     ///
     /// # Errors

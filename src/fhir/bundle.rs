@@ -54,11 +54,13 @@ pub(super) fn bundle(
         reader.entry(index, entry)?;
     }
     let subject = subject::settle(reader.patient.as_ref(), &reader.claims)?;
+    let mut items = reader.items;
+    super::listed::inherit(&mut items);
     Ok(Batch {
         version,
         kind,
         subject,
-        items: reader.items,
+        items,
         entries: count,
     })
 }

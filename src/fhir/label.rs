@@ -30,6 +30,12 @@ pub(super) fn labels(resource: Value<'_>) -> BTreeSet<Label> {
     labels
 }
 
+/// What a GP Connect list warns of.
+pub(super) fn warnings(list: Value<'_>) -> BTreeSet<Label> {
+    let extensions = list.get("extension").into_iter().flat_map(Value::items);
+    extensions.filter_map(warning).collect()
+}
+
 /// The labels of a `meta`.
 pub(super) fn security(meta: Value<'_>) -> BTreeSet<Label> {
     let tags = meta.get("security");

@@ -17,6 +17,7 @@ pub mod fixtures;
 pub mod json;
 mod json_reader;
 mod label;
+mod listed;
 pub mod moment;
 pub mod outcome;
 pub mod query;

@@ -26,6 +26,7 @@ mod recipient;
 mod relationship;
 mod telling;
 mod two;
+mod who_could;
 
 pub use agreement::{Accepting, Named};
 pub use feed::FeedReport;
@@ -46,6 +47,7 @@ pub use directory::{Outcome, TrainingFile, Wish};
 pub use oversight::{Closing, Explanation, History, LINES_MAX, Listed, Looked, PatientNotice};
 pub use own::Asked;
 pub use telling::Line;
+pub use who_could::WhoCould;
 
 use crate::alerts::Post;
 use crate::clock::Clock;
@@ -120,7 +122,7 @@ pub enum Fault {
 
 /// The gateway: rules, facts, ledger, vault and tokens, in the order a question meets them.
 pub struct Gateway {
-    rules: Rules,
+    rules: Arc<Rules>,
     facts: Facts,
     ledger: Ledger,
     vault: Arc<Vault>,
@@ -144,7 +146,7 @@ impl Gateway {
         clock: Clock,
     ) -> Self {
         Self {
-            rules,
+            rules: Arc::new(rules),
             facts,
             ledger,
             vault,

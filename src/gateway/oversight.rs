@@ -248,7 +248,7 @@ impl Gateway {
     }
 
     /// Decides about a look at the log and records the verdict; the receipt alone where it is refused.
-    async fn look(
+    pub(super) async fn look(
         &self,
         caller: Caller,
         what: String,

@@ -325,6 +325,11 @@ pub(super) const DESCRIBED: &[Operation] = &[
         .asks(&["from", "to"])
         .answers(&[json(200, "The proof.", "Consistency")])
         .refuses(&[404]),
+    post("/who-could", "whoCould", "Who could open this patient's records now, by which rule, and what changed since.")
+        .token("agreement")
+        .takes(JSON, "WhoCouldAsked")
+        .answers(&[json(200, "Every organisation that could, and how; asked by a practice about its own patient, or with a token of type history by those who oversee.", "WhoCould").receipted()])
+        .refuses(&[404]),
     get("/history", "history", "Who asked for this patient's records, newest first.")
         .token("history")
         .asks(&["before", "limit"])

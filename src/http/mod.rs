@@ -21,6 +21,7 @@ mod oversight;
 mod page;
 mod providers;
 mod serve;
+mod who_could;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/log/checkpoint"),
     ("GET", "/log/tile/{*path}"),
     ("GET", "/log/consistency"),
+    ("POST", "/who-could"),
     ("GET", "/history"),
     ("GET", "/notices"),
     ("GET", "/reviews"),
@@ -182,6 +184,7 @@ pub fn router(app: Shared) -> Router {
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/tile/{*path}", get(log::tile))
         .route("/log/consistency", get(consistency::between))
+        .route("/who-could", post(who_could::ask))
         .route("/history", get(oversight::history))
         .route("/notices", get(oversight::notices))
         .route("/reviews", get(oversight::worklist))

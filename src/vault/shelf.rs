@@ -17,6 +17,8 @@ use crate::store::{BlobRef, Table};
 pub enum Wanted {
     /// The one that its practice calls `TYPE/ID`.
     One(String),
+    /// All of them.
+    All,
     /// Those that match, after this place in their order.
     Matching(Query, Option<Place>),
 }
@@ -193,6 +195,7 @@ fn wants(wanted: &Wanted, practice: &Ods, id: &RecordId, card: &Card) -> bool {
         |place: &Option<Place>| place.is_none_or(|place| Shelf::place(practice, id) > place);
     match wanted {
         Wanted::One(name) => name_of(card) == *name,
+        Wanted::All => true,
         Wanted::Matching(query, place) => after(place) && query.matches(card),
     }
 }

@@ -44,6 +44,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("tile", tile),
     ("rules", rules),
     ("proof", proof),
+    ("question", question),
     ("manifest", manifest),
     ("control", control),
     ("share", share),
@@ -259,6 +260,10 @@ fn tile(bytes: &[u8]) {
 
 fn rules(bytes: &[u8]) {
     let _ = policy::Rules::parse(&text(bytes));
+}
+
+fn question(bytes: &[u8]) {
+    let _ = sallyport::cli::explain::read(bytes, 1_790_000_000_000);
 }
 
 fn proof(bytes: &[u8]) {

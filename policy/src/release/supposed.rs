@@ -25,6 +25,13 @@ pub struct Supposed {
     pub scope: RecordScope,
 }
 
+impl Supposed {
+    pub(crate) fn caller(&self, token: Option<Token>) -> Caller {
+        let organisations = self.organisations.clone();
+        Caller::supposed(self.client.clone(), self.role, organisations, token)
+    }
+}
+
 /// One kind of record that would be opened, and by which rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
@@ -47,15 +54,7 @@ pub(crate) fn openings(
     supposed: &Supposed,
     facts: &PatientFacts,
 ) -> Result<Vec<Opening>, Reason> {
-    let caller = |token| {
-        let Supposed {
-            client,
-            role,
-            organisations,
-            ..
-        } = supposed.clone();
-        Caller::supposed(client, role, organisations, token)
-    };
+    let caller = |token| supposed.caller(token);
     let act = IssueToken {
         scope: Scope::Records(supposed.scope.clone()),
         assertion: String::new(),
