@@ -146,6 +146,14 @@ fn purpose(text: &str) -> Result<Purpose, WordError> {
     Purpose::try_from(text)
 }
 
+fn category(text: &str) -> Result<Category, WordError> {
+    Category::try_from(text)
+}
+
+fn label(text: &str) -> Result<Label, WordError> {
+    Label::try_from(text)
+}
+
 fn told<T>(value: Option<T>) -> Fact<T> {
     value.map_or(Fact::Unknown(Why::NeverTold), Fact::Known)
 }
@@ -160,9 +168,7 @@ impl Question {
             let reference = it.reference;
             Ok(RelationClaim { kind, reference })
         });
-        let categories = self
-            .categories
-            .map(|it| all(&it, |text| Category::try_from(text)));
+        let categories = self.categories.map(|it| all(&it, category));
         let supposed = Supposed {
             client: ClientId::try_from(self.client.id.as_str())?,
             role: ClientRole::try_from(self.client.role.as_str())?,
@@ -256,7 +262,7 @@ impl Holding {
                 id: RecordId([0; 16]),
                 version: 1,
                 category: Category::try_from(it.category.as_str())?,
-                labels: all(&it.labels, |text| Label::try_from(text))?,
+                labels: all(&it.labels, label)?,
             })
         });
         Ok(Holder {
@@ -275,8 +281,8 @@ impl Agreed {
             practice: practice.clone(),
             organisation: Ods::try_from(self.organisation.as_str())?,
             purposes: all(&self.purposes, purpose)?,
-            categories: all(&self.categories, |text| Category::try_from(text))?,
-            labels: all(&self.labels, |text| Label::try_from(text))?,
+            categories: all(&self.categories, category)?,
+            labels: all(&self.labels, label)?,
             accepts_asserted: self.accepts_asserted,
             emergency_overrides_objection: self.emergency_overrides_objection,
             from_ms: self.from_ms,
@@ -298,7 +304,7 @@ impl Approved {
             practice: practice.clone(),
             organisation: Ods::try_from(self.organisation.as_str())?,
             purposes: all(&self.purposes, purpose)?,
-            categories: all(&self.categories, |text| Category::try_from(text))?,
+            categories: all(&self.categories, category)?,
             from_ms: self.from_ms,
             until_ms: self.until_ms,
         })

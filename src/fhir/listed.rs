@@ -61,7 +61,11 @@ fn end(reference: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests may panic"
+    )]
     use bytes::Bytes;
 
     use super::super::deposit::{Form, read_deposit};
