@@ -330,6 +330,7 @@ mod tests {
             name: name.into(),
             role: "hospital".into(),
             suspended: false,
+            contacts: Vec::new(),
         })
     }
 
