@@ -512,3 +512,46 @@ async fn a_target_that_cannot_be_used_is_named_at_start() {
         assert!(error.to_string().contains(says), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_concerns_a_practice_names_whom_it_wants_told_and_whoever_it_named_first_stays() {
+    let address = vacant().await;
+    let dir = told(&webhook("bridge", address)).await;
+    let papers = Papers::new(&dir.path().join("receiver-ca.pem"));
+    let gateway = Delivering::open(dir.path()).await;
+    let receiver = Receiver::listen(&papers, address).await;
+    let admitted = json!({
+        "organisation": {
+            "ods": PRACTICE_A, "name": "practice-a", "role": "practice", "contacts": ["mailto:first@a.example"],
+        },
+    });
+    let admitted = serde_json::from_value(admitted).unwrap();
+    gateway
+        .served
+        .app
+        .gateway
+        .load(vec![admitted])
+        .await
+        .unwrap();
+    // Whoever holds the practice's keys names another one.
+    let practice = party_at(dir.path(), "practice-a");
+    let token = token(&practice, &agreement_of(PRACTICE_A)).await;
+    let body = json!({ "cooling_off_ms": 0, "contacts": ["mailto:thief@example.org"] });
+    let path = format!("/practices/{PRACTICE_A}");
+    let reply = send(
+        &practice,
+        hyper::Method::PUT,
+        &path,
+        &token,
+        body.to_string(),
+    )
+    .await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let changed = |alerts: &[Value]| alerts.iter().any(|it| it["alert"] == "settings.changed");
+    let alerts = receiver.until(changed).await;
+    let letter = alerts.iter().find(|it| it["alert"] == "settings.changed");
+    let contacts = json!(["mailto:first@a.example", "mailto:thief@example.org"]);
+    assert_eq!(letter.unwrap()["contacts"], contacts);
+    gateway.stop().await;
+    receiver.stop().await;
+}
