@@ -23,6 +23,7 @@ use crate::rulebook;
 use crate::store::{BlobStore, Embedded, Limits, Recovery, Store};
 use crate::token::{ASSERTION_SECONDS, Tokens};
 use crate::vault::{FAMILIES, Strongroom, Tombstone, Vault};
+use crate::witness::{WitnessError, Witnesses};
 
 mod restore;
 pub use fill::fill;
@@ -123,6 +124,9 @@ pub enum AssemblyError {
     /// A target of alerts cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A witness cannot be asked.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
     /// The folder of rules is none, or has no proof.
     #[error("the rules: {0}")]
     Rulebook(#[from] crate::rulebook::RulebookError),
@@ -227,6 +231,7 @@ pub async fn open<'a>(
         .now_ms()
         .saturating_sub((ASSERTION_SECONDS + 60) * 1000);
     let post = post(config, &room, &clock)?;
+    let witnesses = Witnesses::new(config.witness.as_ref(), clock.clone())?;
     let (board, watched) = (post.shared_board(), post.shared_board());
     let options = Options {
         clock: clock.clone(),
@@ -296,11 +301,12 @@ pub async fn open<'a>(
     for event in begun {
         ledger.note(event.from_reserve()).await?;
     }
+    witnesses.resume(&ledger);
     let gateway = Gateway::new(
         (rules, facts, ledger),
         (vault, tokens),
         embedded,
-        post,
+        (post, witnesses),
         clock,
     );
     let folders = Folders {

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod connect;
 pub mod explain;
 pub mod seal;
+pub mod verify;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -21,10 +22,8 @@ pub mod who;
 use crate::assembly;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connect::Http;
 use crate::dev::{World, WorldError};
 use crate::facts::Statement;
-use crate::ledger::audit as log;
 use crate::porter::{self, Given, Porter};
 
 /// Something did not hold, or was refused.
@@ -343,155 +342,5 @@ pub fn store_rebuild(config: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => complain(&error),
-    }
-}
-
-/// `sallyport audit verify`
-#[must_use]
-pub fn audit_verify(
-    log: &str,
-    client: Option<(PathBuf, PathBuf)>,
-    key: &str,
-    since: Option<&Path>,
-    json: bool,
-) -> ExitCode {
-    let file = Path::new(key)
-        .is_file()
-        .then(|| Path::new(key).with_extension("seen"));
-    let key = match audit::vkey(key) {
-        Ok(key) => key,
-        Err(error) => return complain(&error),
-    };
-    let seen = match since.map(std::fs::read_to_string).transpose() {
-        Ok(seen) => seen,
-        Err(error) => return complain(&format!("--since: {error}")),
-    };
-    let source: Box<dyn log::Source> = if let Some(url) = log.strip_prefix("https://") {
-        let Some((client, ca)) = client else {
-            return complain(&"--log: a URL also needs --client and --ca");
-        };
-        match Remote::new(&format!("https://{url}"), &client, &ca) {
-            Ok(remote) => Box::new(remote),
-            Err(error) => return complain(&error),
-        }
-    } else if Path::new(log).is_dir() {
-        Box::new(log::Folder(log.into()))
-    } else {
-        return complain(&format!("--log: {log} is not a folder"));
-    };
-    // Why kept: a log that was cut back is sound in itself; only what was seen of it before shows the cut.
-    let before = file
-        .as_ref()
-        .and_then(|file| std::fs::read_to_string(file).ok());
-    let known: Vec<String> = seen.into_iter().chain(before).collect();
-    let bar = crate::demo::progress(0, "entries");
-    let progress = |done: u64, all: u64| {
-        bar.set_length(all);
-        bar.set_position(done);
-    };
-    let check = log::Check {
-        known: &known,
-        progress: &progress,
-        ..log::Check::default()
-    };
-    let report = log::verify(source.as_ref(), &key, &check);
-    bar.finish_and_clear();
-    if json {
-        say(&report.to_json().to_string());
-    } else {
-        tell(&report);
-    }
-    if !report.holds() {
-        return ExitCode::from(NO);
-    }
-    if let (Some(file), Ok(Some(note))) = (file, source.fetch("checkpoint"))
-        && let Err(error) = std::fs::write(&file, note)
-    {
-        let text = "this checkpoint is not kept, so a later cut behind it would not show";
-        let _ = writeln!(
-            std::io::stderr(),
-            "sallyport: {}: {error}; {text}",
-            file.display()
-        );
-    }
-    ExitCode::SUCCESS
-}
-
-/// An audit's report, for a person.
-fn tell(report: &log::Report) {
-    let root: String = report
-        .root
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    say(&format!(
-        "{}\n  {} entries, root {root}",
-        report.origin, report.size
-    ));
-    if let Some((_, later)) = report
-        .keys
-        .split_first()
-        .filter(|(_, later)| !later.is_empty())
-    {
-        say(
-            "  the key you hold handed over, each time by an entry that it signed; the log's key is now",
-        );
-        say(&format!("    {}", later.last().map_or("", String::as_str)));
-    }
-    for finding in &report.findings {
-        let range = &finding.entries;
-        let file = finding
-            .file
-            .as_deref()
-            .map(|file| format!(" ({file})"))
-            .unwrap_or_default();
-        say(&format!(
-            "  FOUND {}: entries {}..{}{file}: {}",
-            finding.what.code(),
-            range.start,
-            range.end,
-            finding.meaning
-        ));
-    }
-    match (report.holds(), report.more) {
-        (true, _) => say(
-            "  every entry hashes to what the key signed; nothing is missing, changed or out of order",
-        ),
-        (false, 0) => say("  the log does NOT hold"),
-        (false, more) => say(&format!(
-            "  and {more} more findings: the log does NOT hold"
-        )),
-    }
-}
-
-/// A log that is read from a gateway over mutual TLS, with an auditor's certificate.
-struct Remote {
-    http: Http,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Remote {
-    fn new(url: &str, client: &Path, ca: &Path) -> Result<Self, String> {
-        let (certificate, key) = (client.join("cert.pem"), client.join("key.pem"));
-        let url = url.trim_end_matches('/');
-        let http = Http::new(url, ca, &certificate, &key).map_err(|error| error.to_string())?;
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-        Ok(Self { http, runtime })
-    }
-}
-
-impl log::Source for Remote {
-    fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
-        let path = format!("/{name}");
-        let reply = self.http.send(hyper::Method::GET, &path, &[], Vec::new());
-        let reply = self
-            .runtime
-            .block_on(reply)
-            .map_err(|error| error.to_string())?;
-        match reply.status.as_u16() {
-            200 => Ok(Some(reply.body.to_vec())),
-            404 => Ok(None),
-            status => Err(format!("{name}: {status} {}", reply.text())),
-        }
     }
 }

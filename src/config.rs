@@ -50,6 +50,60 @@ pub struct Config {
     /// arriving, which `/health` and the log's own entries show, or learn when emergencies happen; never about whom.
     #[serde(default)]
     pub alerts: Vec<Alert>,
+    /// Who cosigns the log, so that its operator cannot show two of them. Whoever changes it can leave witnesses out, which
+    /// auditors see who name their own.
+    pub witness: Option<Witnessing>,
+}
+
+/// Witnesses of the log (C2SP tlog-witness).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witnessing {
+    /// So many of them must have cosigned a checkpoint.
+    pub quorum: usize,
+    /// Seconds after which ordinary releases stop if no quorum cosigned; emergencies go on and are marked.
+    #[serde(default = "lag_max_s")]
+    pub lag_max_s: u64,
+    /// How often they are asked, seconds.
+    #[serde(default = "every_s")]
+    pub every_s: u64,
+    /// The witnesses, none of them run by whoever runs the gateway.
+    pub by: Vec<Witness>,
+}
+
+/// One witness.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Its verification key, as its operator gives it out: `NAME+HASH+BASE64`, of a cosignature key.
+    pub key: String,
+    /// Its submission prefix; `/add-checkpoint` is added. `https://`, or `http://` on loopback for a relay.
+    pub url: String,
+    /// PEM of the CA that signed its certificate: needed for `https`.
+    pub ca: Option<PathBuf>,
+}
+
+const fn lag_max_s() -> u64 {
+    900
+}
+
+const fn every_s() -> u64 {
+    30
+}
+
+impl Witnessing {
+    fn check(&self) -> Result<(), &'static str> {
+        if !(1..=self.by.len()).contains(&self.quorum) {
+            return Err("witness.quorum: must be 1 to the number of witnesses named");
+        }
+        if self.by.len() > 16 {
+            return Err("witness.by: more than 16");
+        }
+        if self.every_s == 0 || self.lag_max_s < self.every_s.saturating_mul(2) {
+            return Err("witness.lag_max_s: must be at least twice every_s, and that at least 1");
+        }
+        Ok(())
+    }
 }
 
 /// Where alerts are sent.
@@ -144,6 +198,11 @@ impl Config {
             .alerts
             .iter_mut()
             .filter_map(|alert| alert.ca.as_mut());
+        let by = config
+            .witness
+            .iter_mut()
+            .flat_map(|witness| &mut witness.by);
+        let cas = cas.chain(by.filter_map(|witness| witness.ca.as_mut()));
         let named = [
             &mut config.root.passphrase_file,
             &mut config.rules,
@@ -172,6 +231,9 @@ impl Config {
         }
         if self.rules.is_some() && self.policy.is_some() {
             return Err("policy: names a whole set, local rules included; leave `rules` out");
+        }
+        if let Some(witness) = &self.witness {
+            witness.check()?;
         }
         if self.origin.is_empty()
             || self
@@ -249,6 +311,13 @@ mod tests {
             (TEXT.replace("gateway.example/log", "a log"), "origin"),
             (format!("rules = \"r\"\npolicy = \"p\"\n{TEXT}"), "policy"),
             (format!("operations = \"0.0.0.0:9\"\n{TEXT}"), "operations"),
+            (format!("{TEXT}[witness]\nquorum = 1\nby = []"), "quorum"),
+            (
+                format!(
+                    "{TEXT}[witness]\nquorum = 1\nlag_max_s = 30\n[[witness.by]]\nkey = \"k\"\nurl = \"u\""
+                ),
+                "lag_max_s",
+            ),
         ] {
             let error = load(&text).err().unwrap().to_string();
             assert!(error.contains(says), "{error}");

@@ -25,7 +25,8 @@
 //!    audit                          the auditor's desk, offline: a copy of the log, searched, reported on, exported
 //!    connect                        the other side: what a practice, hospital, admin or auditor does with us
 //! 4  gateway                        the straight line; never sees a secret
-//! 3  alerts                         what somebody has to be told, read off the ledger, delivered until it is taken
+//! 3  witness                        others cosign the log, so that nobody is shown another one; asked beside the requests
+//!    alerts                         what somebody has to be told, read off the ledger, delivered until it is taken
 //!    vault                          sealed records, patients' keys, tickets; owns the keyring
 //!    caller                         certificate and token, bound together, make a Caller; the only place that vouches
 //! 2  ledger                         leaf, journal, tree, checkpoint, receipt; `audit` verifies it from outside
@@ -116,3 +117,4 @@ pub mod rulebook;
 pub mod store;
 pub mod token;
 pub mod vault;
+pub mod witness;

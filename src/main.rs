@@ -230,26 +230,7 @@ enum Policy {
 #[derive(Subcommand)]
 enum Audit {
     /// Hash every entry again and hold the whole log against its signed checkpoint.
-    Verify {
-        /// The log's folder (C2SP tlog-tiles), or the gateway's `https://…/log`.
-        #[arg(long, value_name = "DIR|URL")]
-        log: String,
-        /// For a URL: the folder of a registered auditor, with `cert.pem` and `key.pem`.
-        #[arg(long, value_name = "DIR")]
-        client: Option<PathBuf>,
-        /// For a URL: the CA that signed the gateway's certificate.
-        #[arg(long, value_name = "FILE")]
-        ca: Option<PathBuf>,
-        /// The log's verification key: `log.vkey`, or the key itself.
-        #[arg(long, value_name = "FILE|VKEY")]
-        key: String,
-        /// A checkpoint seen earlier: the log must be an extension of it.
-        #[arg(long, value_name = "FILE")]
-        since: Option<PathBuf>,
-        /// One JSON object, for machines.
-        #[arg(long)]
-        json: bool,
-    },
+    Verify(cli::verify::Verify),
     /// Copy the log and its sealed bodies from a gateway, to be read offline; goes on where it stopped.
     Fetch {
         /// The gateway's URL.
@@ -385,14 +366,7 @@ fn main() -> ExitCode {
 
 fn audit(command: Audit) -> ExitCode {
     match command {
-        Audit::Verify {
-            log,
-            client,
-            ca,
-            key,
-            since,
-            json,
-        } => cli::audit_verify(&log, client.zip(ca), &key, since.as_deref(), json),
+        Audit::Verify(asked) => cli::verify::verify(&asked),
         Audit::Fetch {
             url,
             client,

@@ -229,6 +229,12 @@ const TABLE: &[Row] = &[
         "/log/consistency?from=1&to=2",
         Wants::Certificate,
     ),
+    row(
+        "GET",
+        "/log/witnessed",
+        "/log/witnessed",
+        Wants::Certificate,
+    ),
     // The same route again: entries are not for everybody.
     row(
         "GET",

@@ -16,6 +16,7 @@ pub use board::{Board, Heading, Item, Turn};
 pub use post::Post;
 pub use syslog::rfc3339;
 pub use tally::Declared;
+pub(crate) use target::trusting;
 pub use target::{Target, TargetError};
 
 use crate::ledger::Event;
@@ -149,6 +150,9 @@ kinds! {
     /// A witness has not cosigned for too long.
     WitnessSilent = "witness.silent", Alert,
         "a witness has not cosigned the log for too long";
+    /// No quorum of witnesses has cosigned within the limit.
+    WitnessStops = "witness.stops", Alert,
+        "too few witnesses have cosigned the log for too long: only emergencies are served";
     /// A witness holds another history than this log.
     WitnessRefused = "witness.refused", Alert,
         "a witness holds another history than this log";

@@ -132,7 +132,7 @@ fn place(text: &str, port: u16) -> Option<String> {
 }
 
 /// TLS 1.3 or 1.2 that trusts the CAs of this file and no other.
-fn trusting(ca: &Path) -> Result<ClientConfig, TargetError> {
+pub(crate) fn trusting(ca: &Path) -> Result<ClientConfig, TargetError> {
     let wrong = |error: &dyn std::fmt::Display| TargetError::Ca {
         path: ca.to_owned(),
         error: error.to_string(),

@@ -149,7 +149,7 @@ impl Desk {
             let report = log::verify(&log::Folder(self.log.clone()), &key, &check);
             bar.finish_and_clear();
             if !report.holds() {
-                super::tell(&report);
+                super::verify::tell(&report);
                 return Err(ExitCode::from(NO));
             }
         }

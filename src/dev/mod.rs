@@ -344,6 +344,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
         rules: None,
         policy: None,
         sensitive_codes: None,
+        witness: None,
         alerts: Vec::new(),
     };
     let text = toml::to_string(&config).unwrap_or_default();

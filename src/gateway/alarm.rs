@@ -80,7 +80,8 @@ impl Gateway {
             }
         };
         let contacts: Contacts = Arc::new(self.facts.contacts());
-        tokio::join!(self.post.deliver(&self.ledger, &contacts), looks);
+        let told = self.post.deliver(&self.ledger, &contacts);
+        tokio::join!(told, self.witnesses.run(&self.ledger), looks);
     }
 
     /// Why full only at the second look: between one segment and the next there is no room for a moment.
@@ -95,6 +96,14 @@ impl Gateway {
         self.is(Kind::DiskFull, "gateway", is_full).await?;
         let is_stopped = self.store.is_stopped();
         self.is(Kind::StoreStopped, "gateway", is_stopped).await?;
+        for standing in self.witnesses.standing() {
+            let (name, is_silent) = (&standing.witness, self.witnesses.is_silent(&standing));
+            self.is(Kind::WitnessSilent, name, is_silent).await?;
+            self.is(Kind::WitnessRefused, name, standing.is_refused)
+                .await?;
+        }
+        let stops = self.witnesses.stops().is_some();
+        self.is(Kind::WitnessStops, "gateway", stops).await?;
         for (owner, standing) in self.facts.feeds(self.clock.now_ms()) {
             self.tell_of_feed(&owner, &standing).await?;
         }

@@ -56,6 +56,7 @@ use crate::ledger::{Extra, Ledger, ReadError, Receipt, RecordError, Recorded};
 use crate::store::{Embedded, StoreError};
 use crate::token::{Assertion, Issued, Tokens};
 use crate::vault::{Address, FilingError, Release, RotationError, Vault, VaultError, Wanted};
+use crate::witness::{Lag, Witnesses};
 use emergency::{Declaring, Habits};
 
 pub use self::backup_act::Folders;
@@ -115,6 +116,9 @@ pub enum Fault {
     /// A backup was not taken.
     #[error("the backup: {0}")]
     Backup(#[from] crate::backup::BackupError),
+    /// No quorum of witnesses has cosigned the log for too long, so nothing was released.
+    #[error("the log's witnesses have not cosigned it for too long")]
+    Unwitnessed,
     /// Something that cannot be: refuse rather than guess.
     #[error("{0}")]
     Bug(&'static str),
@@ -129,6 +133,7 @@ pub struct Gateway {
     tokens: Tokens,
     store: Arc<Embedded>,
     post: Post,
+    witnesses: Witnesses,
     habits: Habits,
     clock: Clock,
     folders: OnceLock<Folders>,
@@ -142,7 +147,7 @@ impl Gateway {
         (rules, facts, ledger): (Rules, Facts, Ledger),
         (vault, tokens): (Arc<Vault>, Tokens),
         store: Arc<Embedded>,
-        post: Post,
+        (post, witnesses): (Post, Witnesses),
         clock: Clock,
     ) -> Self {
         Self {
@@ -153,6 +158,7 @@ impl Gateway {
             tokens,
             store,
             post,
+            witnesses,
             habits: Habits::default(),
             clock,
             folders: OnceLock::new(),
@@ -272,6 +278,10 @@ impl Gateway {
         let Some(Scope::Records(scope)) = caller.token().map(|token| token.scope.clone()) else {
             return self.read_unasked(caller, read, now_ms).await;
         };
+        let lag = self.witnesses.stops();
+        if lag.is_some() && !scope.purpose.is_emergency() {
+            return Err(Fault::Unwitnessed);
+        }
         let shelf = self.vault.shelve(&scope.patient, &wanted).await?;
         let mut facts = self.about(&caller, &scope, shelf.keepers(), now_ms).await?;
         shelf.label(&mut facts.holders, |practice| {
@@ -284,8 +294,9 @@ impl Gateway {
                     .await?,
             )),
             Decision::Permit(grant) => {
+                let members = lag.map(unwitnessed).into_iter().collect();
                 let recorded = self
-                    .record(grant, Some(&scope.patient), Extra::default())
+                    .record(grant, Some(&scope.patient), Extra { members })
                     .await?;
                 let receipt = recorded.receipt().clone();
                 let register = self.facts.register();
@@ -450,6 +461,12 @@ impl Gateway {
         &self.ledger
     }
 
+    /// The log's witnesses, for those who show how they stand.
+    #[must_use]
+    pub const fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
+    }
+
     /// The vault, for what is asked of it before there is a decision.
     #[must_use]
     pub const fn vault(&self) -> &Arc<Vault> {
@@ -473,6 +490,12 @@ impl Gateway {
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+/// How an emergency's entry says that it was served while no witness stood by.
+fn unwitnessed(lag: Lag) -> (&'static str, serde_json::Value) {
+    // Why a bound: what was never cosigned has no number, and leaves hold none above 2^53.
+    ("unwitnessed_s", lag.seconds.min(1 << 32).into())
 }
 
 /// Seconds until this one may declare an emergency again, where the cap is reached.

@@ -193,6 +193,7 @@ fn oauth_code(code: &'static str) -> &'static str {
 const SPENT: &str = "this client asked more often than its budget allows; ask again in a second";
 const CAPPED: &str =
     "more emergencies were declared within the hour than may be; the privacy officer has been told";
+const UNWITNESSED: &str = "the log has not been cosigned by its witnesses for too long; only emergencies (ETREAT, BTG) are served";
 const INTERNAL: &str = "something of ours is broken; nothing was released";
 
 // INVARIANT: no wildcard: a new fault has to be thought about.
@@ -217,6 +218,7 @@ impl From<Fault> for Problem {
             Fault::Filing(error @ FilingError::Conflict) => {
                 Self::malformed(StatusCode::CONFLICT, "conflict", error.to_string())
             }
+            Fault::Unwitnessed => Self::Unavailable(UNWITNESSED),
             Fault::Standing(rule) => Self::malformed(StatusCode::CONFLICT, "conflict", *rule),
             Fault::Filing(error @ FilingError::OtherPatient(_)) => Self::malformed(
                 StatusCode::UNPROCESSABLE_ENTITY,

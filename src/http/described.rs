@@ -330,6 +330,9 @@ pub(super) const DESCRIBED: &[Operation] = &[
         .takes(JSON, "WhoCouldAsked")
         .answers(&[json(200, "Every organisation that could, and how; asked by a practice about its own patient, or with a token of type history by those who oversee.", "WhoCould").receipted()])
         .refuses(&[404]),
+    get("/log/witnessed", "witnessed", "The last checkpoint that a quorum of the log's witnesses cosigned, with their lines.")
+        .answers(&[answer(200, "C2SP tlog-cosignature.", TEXT, "Checkpoint")])
+        .refuses(&[404]),
     get("/history", "history", "Who asked for this patient's records, newest first.")
         .token("history")
         .asks(&["before", "limit"])

@@ -13,9 +13,32 @@ use crate::ledger::Open;
 
 /// `GET /log/checkpoint`
 pub(super) async fn checkpoint(State(app): State<Shared>, _client: Client) -> Response {
+    let cosigned = app.gateway.witnesses().cosigned();
     match file(&app, "checkpoint") {
+        // Why not the cosigned one always: it may be older, and whoever asks wants the newest.
+        Ok(bytes)
+            if cosigned
+                .as_ref()
+                .is_some_and(|it| it.as_bytes().starts_with(&bytes)) =>
+        {
+            witnessed(State(app), _client).await
+        }
         Ok(bytes) => bytes_response(StatusCode::OK, "text/plain; charset=utf-8", bytes),
         Err(problem) => problem.oauth(),
+    }
+}
+
+/// `GET /log/witnessed`: the last checkpoint that a quorum of witnesses cosigned.
+pub(super) async fn witnessed(State(app): State<Shared>, _client: Client) -> Response {
+    match app.gateway.witnesses().cosigned() {
+        Some(note) => {
+            let bytes = Bytes::copy_from_slice(note.as_bytes());
+            bytes_response(StatusCode::OK, "text/plain; charset=utf-8", bytes)
+        }
+        None => {
+            let text = "no quorum of witnesses has cosigned this log";
+            Problem::malformed(StatusCode::NOT_FOUND, "not-found", text).oauth()
+        }
     }
 }
 

@@ -103,6 +103,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/log/tile/{*path}"),
     ("GET", "/log/consistency"),
     ("POST", "/who-could"),
+    ("GET", "/log/witnessed"),
     ("GET", "/history"),
     ("GET", "/notices"),
     ("GET", "/reviews"),
@@ -185,6 +186,7 @@ pub fn router(app: Shared) -> Router {
         .route("/log/tile/{*path}", get(log::tile))
         .route("/log/consistency", get(consistency::between))
         .route("/who-could", post(who_could::ask))
+        .route("/log/witnessed", get(log::witnessed))
         .route("/history", get(oversight::history))
         .route("/notices", get(oversight::notices))
         .route("/reviews", get(oversight::worklist))

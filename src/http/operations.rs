@@ -50,6 +50,9 @@ async fn health(State(gate): State<Arc<Gate>>) -> Response {
     if let (Some(why), Some(body)) = (why, body.as_object_mut()) {
         body.insert("why".to_owned(), why.into());
     }
+    if let (Some(witnesses), Some(body)) = (witnesses(&app), body.as_object_mut()) {
+        body.insert("witnesses".to_owned(), witnesses);
+    }
     json_response(status, &body)
 }
 
@@ -69,6 +72,10 @@ pub(super) fn serving(app: &Shared) -> (StatusCode, &'static str, Option<&'stati
     } else if !store.has_room() {
         let why = "less than 1 GiB is free on the disk of the store: deposits, withdrawals and objections get 503, \
                    reads are served: free some space";
+        (StatusCode::OK, "limited", why)
+    } else if app.gateway.witnesses().stops().is_some() {
+        let why = "too few witnesses have cosigned the log for longer than witness.lag_max_s: only emergencies (ETREAT, BTG) \
+                   are served; `witnesses` says what each of them answers";
         (StatusCode::OK, "limited", why)
     } else {
         return (StatusCode::OK, "serving", None);
@@ -98,6 +105,57 @@ pub(super) fn alerts(app: &Shared) -> Value {
         body.insert("warning".to_owned(), text.into());
     }
     body
+}
+
+/// How the log's witnesses stand, where there are any.
+fn witnesses(app: &Shared) -> Option<Value> {
+    let witnesses = app.gateway.witnesses();
+    let lag_s = witnesses.lag_s()?;
+    let standing = witnesses.standing();
+    let by = standing.iter().map(|it| {
+        json!({
+            "witness": it.witness, "size": it.size, "age_s": it.age_s, "failure": it.failure,
+            "holds_another_history": it.is_refused,
+        })
+    });
+    let lag_s = Some(lag_s).filter(|lag_s| *lag_s < u64::MAX);
+    Some(json!({ "lag_s": lag_s, "by": by.collect::<Vec<_>>() }))
+}
+
+fn witness_metrics(app: &Shared) -> String {
+    let witnesses = app.gateway.witnesses();
+    let Some(lag_s) = witnesses.lag_s() else {
+        return String::new();
+    };
+    // Why not the largest number for "never": a graph of it shows nothing else.
+    let seconds = |age_s: u64| {
+        if age_s == u64::MAX {
+            "+Inf".to_owned()
+        } else {
+            age_s.to_string()
+        }
+    };
+    let mut text = format!(
+        "# TYPE sallyport_witness_lag_seconds gauge\nsallyport_witness_lag_seconds {}\n\
+         # TYPE sallyport_witness_age_seconds gauge\n",
+        seconds(lag_s)
+    );
+    let standing = witnesses.standing();
+    for it in &standing {
+        let age = seconds(it.age_s.unwrap_or(u64::MAX));
+        let name = &it.witness;
+        text.push_str(&format!(
+            "sallyport_witness_age_seconds{{witness=\"{name}\"}} {age}\n"
+        ));
+    }
+    text.push_str("# TYPE sallyport_witness_failing gauge\n");
+    for it in &standing {
+        let (name, failing) = (&it.witness, u8::from(it.failure.is_some()));
+        text.push_str(&format!(
+            "sallyport_witness_failing{{witness=\"{name}\"}} {failing}\n"
+        ));
+    }
+    text
 }
 
 /// How the feeds of objections stand.
@@ -193,6 +251,7 @@ fn figures(app: &Shared) -> String {
     }
     text.push_str(&rotations(app));
     text.push_str(&feed_metrics(app));
+    text.push_str(&witness_metrics(app));
     text
 }
 

@@ -3,9 +3,10 @@
 //! the result. A proof that verifies says only that one entry stands; this says that the log as a whole does.
 //! What it cannot see: entries never written. Receipts kept by hospitals and checkpoints kept by auditors show those.
 
-pub use super::report::{Finding, Report, What};
+pub use super::report::{Cosigned, Finding, Report, What};
 
 use super::bundle::{Bundle, between, fetch, read_bundle};
+use super::cosign::{WitnessKey, cosigners, quorum_time};
 use super::journal;
 use super::leaf::Leaf;
 use super::note::{Checkpoint, NoteError, Vkey};
@@ -48,6 +49,12 @@ impl Source for Folder {
 pub struct Check<'a> {
     /// Signed checkpoints that the auditor kept, also those inside receipts: each must be a prefix of the log.
     pub known: &'a [String],
+    /// Witnesses that the auditor trusts, whoever else cosigned.
+    pub witnesses: &'a [WitnessKey],
+    /// So many of them must have cosigned what is here.
+    pub quorum: usize,
+    /// Entries recorded longer than this after they did are a finding.
+    pub uncosigned_ms_max: u64,
     /// Whether each leaf's form, index and time are checked too (some six times slower than hashing alone).
     pub leaves: bool,
     /// Longest silence between two entries that is no finding; heartbeats come more often.
@@ -62,6 +69,9 @@ impl Default for Check<'_> {
     fn default() -> Self {
         Self {
             known: &[],
+            witnesses: &[],
+            quorum: 0,
+            uncosigned_ms_max: 3_600_000,
             leaves: true,
             silence_ms_max: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -82,8 +92,10 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         findings: Vec::new(),
         more: 0,
         keys: Vec::new(),
+        note: String::new(),
+        cosigned: None,
     };
-    let (head, keys) = match head(source, key) {
+    let (note, head, keys) = match head(source, key) {
         Ok(found) => found,
         Err(meaning) => {
             let file = Some(publish::CHECKPOINT.to_owned());
@@ -92,6 +104,7 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         }
     };
     report.size = head.size;
+    report.note.clone_from(&note);
     report.root = head.root;
     let mut audit = Audit {
         source,
@@ -100,24 +113,27 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         as_tiled: None,
         doubtful: Vec::new(),
         known: Vec::new(),
+        quorum_ms: None,
         explained: 0,
         head,
         report,
     };
     audit.report.keys = keys.iter().map(ToString::to_string).collect();
     audit.take_known(&keys);
+    audit.take_cosigned(note, &keys);
     audit.walk();
+    audit.uncosigned();
     audit.conclude()
 }
 
 /// The signed head, and the keys by which it was reached: the given one, and each that the one before handed over to.
-fn head(source: &dyn Source, key: &Vkey) -> Result<(Checkpoint, Vec<Vkey>), String> {
+fn head(source: &dyn Source, key: &Vkey) -> Result<(String, Checkpoint, Vec<Vkey>), String> {
     let note = source.fetch(publish::CHECKPOINT)?;
     let note = note.ok_or("the log has no checkpoint: nothing in it is signed")?;
     let note = String::from_utf8(note).map_err(|_| "the checkpoint is not text")?;
     let wrong = |error| format!("the checkpoint: {error}");
     match Checkpoint::open(&note, key) {
-        Ok(head) => Ok((head, vec![key.clone()])),
+        Ok(head) => Ok((note, head, vec![key.clone()])),
         Err(NoteError::Unsigned) => {
             // Why before anything is verified: an entry leads on only if the key before signed it, wherever it stands.
             let size = Checkpoint::unverified(&note).map_or(0, |head| head.size);
@@ -125,7 +141,8 @@ fn head(source: &dyn Source, key: &Vkey) -> Result<(Checkpoint, Vec<Vkey>), Stri
             let head = keys.last().map_or(Err(NoteError::Unsigned), |last| {
                 Checkpoint::open(&note, last)
             });
-            Ok((head.map_err(wrong)?, keys))
+            let head = head.map_err(wrong)?;
+            Ok((note, head, keys))
         }
         Err(error) => Err(wrong(error)),
     }
@@ -166,6 +183,8 @@ struct Audit<'a> {
     doubtful: Vec<u64>,
     /// Checkpoints still to be reached, largest first.
     known: Vec<Checkpoint>,
+    /// When the quorum had cosigned the last checkpoint that it did, milliseconds.
+    quorum_ms: Option<u64>,
     /// Entries that a kept checkpoint has been found to explain.
     explained: u64,
     report: Report,
@@ -174,23 +193,88 @@ struct Audit<'a> {
 impl Audit<'_> {
     fn take_known(&mut self, keys: &[Vkey]) {
         for note in self.check.known {
-            match Checkpoint::open_any(note, keys) {
-                Ok(known) if known.size > self.head.size => {
-                    let gone = self.head.size..known.size;
-                    let meaning =
-                        "a checkpoint over more entries was signed earlier: these are gone";
-                    self.report.add(What::RolledBack, gone, None, meaning);
-                }
-                Ok(known) if known.size > 0 => self.known.push(known),
-                Ok(_) => {}
-                Err(error) => {
-                    let meaning = format!("a kept checkpoint cannot be used: {error}");
-                    self.report.add(What::Checkpoint, 0..0, None, &meaning);
-                }
+            self.hold(note, keys);
+        }
+    }
+
+    /// Demands that the log goes on from this checkpoint.
+    fn hold(&mut self, note: &str, keys: &[Vkey]) {
+        match Checkpoint::open_any(note, keys) {
+            Ok(known) if known.size > self.head.size => {
+                let gone = self.head.size..known.size;
+                let meaning = "a checkpoint over more entries was signed earlier: these are gone";
+                self.report.add(What::RolledBack, gone, None, meaning);
+            }
+            Ok(known) if known.size > 0 => self.known.push(known),
+            Ok(_) => {}
+            Err(error) => {
+                let meaning = format!("a kept checkpoint cannot be used: {error}");
+                self.report.add(What::Checkpoint, 0..0, None, &meaning);
             }
         }
         self.known
             .sort_by_key(|known| std::cmp::Reverse(known.size));
+    }
+
+    /// The checkpoint that the witnesses cosigned: the one that is published, or the last one that is kept beside it. It
+    /// is held against the log like any that the auditor kept.
+    fn take_cosigned(&mut self, published: String, keys: &[Vkey]) {
+        let file = Some(publish::WITNESSED.to_owned());
+        let kept = match self.source.fetch(publish::WITNESSED) {
+            Ok(note) => note.and_then(|note| String::from_utf8(note).ok()),
+            Err(error) => {
+                return self.report.add(What::Unreadable, 0..0, file, &error);
+            }
+        };
+        let mut best = None;
+        for note in kept.iter().chain([&published]) {
+            let found = cosigners(note, self.check.witnesses);
+            let time_s = quorum_time(&found, self.check.quorum);
+            let head = Checkpoint::open_any(note, keys);
+            if let (Some(time_s), Ok(head)) = (time_s, head) {
+                let by = found
+                    .iter()
+                    .map(|(key, time_s)| (key.name().to_owned(), *time_s));
+                best = Some((head.size, time_s, by.collect()));
+            }
+        }
+        if let Some(note) = kept {
+            self.hold(&note, keys);
+        }
+        if let Some((size, time_s, by)) = best {
+            self.quorum_ms = Some(time_s.saturating_mul(1000));
+            self.report.cosigned = Some(Cosigned { size, by });
+        } else if !self.check.witnesses.is_empty() {
+            let meaning = format!(
+                "no checkpoint of this log is cosigned by {} of the {} witnesses named: nobody but its operator says that \
+                 this is the log which others are shown",
+                self.check.quorum,
+                self.check.witnesses.len()
+            );
+            self.report
+                .add(What::Uncosigned, 0..self.head.size, file, &meaning);
+        }
+    }
+
+    /// Entries that came long after the last cosignature.
+    fn uncosigned(&mut self) {
+        let (Some(quorum_ms), Some(cosigned)) = (self.quorum_ms, &self.report.cosigned) else {
+            return;
+        };
+        let limit_ms = self.check.uncosigned_ms_max;
+        if self
+            .report
+            .last_ts_ms
+            .is_some_and(|last| last > quorum_ms.saturating_add(limit_ms))
+        {
+            let entries = cosigned.size..self.head.size;
+            let meaning = format!(
+                "no quorum of the witnesses has cosigned these, and the last came more than {} minutes after they last \
+                 did: others may be shown other entries in their place",
+                limit_ms / 60_000
+            );
+            self.report.add(What::Uncosigned, entries, None, &meaning);
+        }
     }
 
     fn walk(&mut self) {

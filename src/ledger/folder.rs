@@ -4,7 +4,7 @@
 
 use super::ReadError;
 use super::note::Checkpoint;
-use super::publish::CHECKPOINT;
+use super::publish::{CHECKPOINT, WITNESSED};
 use super::receipt::Receipt;
 use super::tile::{self, Entries, Kind, Tile};
 use super::tree::{self, Hash};
@@ -36,7 +36,7 @@ impl Folder {
     }
 
     pub(super) fn file(&self, path: &str) -> Result<Option<Bytes>, ReadError> {
-        if path == CHECKPOINT {
+        if path == CHECKPOINT || path == WITNESSED {
             return Ok(self.whole(path)?.map(Bytes::from));
         }
         let Some(tile) = Tile::parse(path) else {

@@ -9,6 +9,7 @@ pub mod audit;
 mod body;
 mod bundle;
 mod canonical;
+pub mod cosign;
 mod draft;
 mod fault;
 mod folder;
@@ -465,6 +466,16 @@ impl Ledger {
         self.0.folder.file(path)
     }
 
+    /// Keeps the checkpoint that witnesses have cosigned beside the published one, as `witnessed`. Reads by auditors find it
+    /// there, and the next start demands that the ledger still contains it.
+    ///
+    /// # Errors
+    /// The log folder cannot be written.
+    pub fn keep_witnessed(&self, note: &str) -> io::Result<()> {
+        let path = self.0.place.log.join(publish::WITNESSED);
+        publish::write_synced(&*self.0.options.disk, &path, note.as_bytes())
+    }
+
     /// An old entry with its proof under the published checkpoint, opening nothing. Reads files.
     ///
     /// # Errors
@@ -601,6 +612,9 @@ fn expected<'a>(
     let published = folder::read(disk, &place.log.join(publish::CHECKPOINT))?;
     let published = published.ok_or(OpenError::NoCheckpoint)?;
     let mut known = vec![open("published", &published)?];
+    if let Some(note) = folder::read(disk, &place.log.join(publish::WITNESSED))? {
+        known.push(open("cosigned", &note)?);
+    }
     let mut settled = 0;
     if let Some(note) = folder::read(disk, &place.journal.join(publish::SETTLED))? {
         let checkpoint = open("settled", &note)?;

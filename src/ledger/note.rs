@@ -64,14 +64,43 @@ impl Vkey {
 
     /// `SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key)[:4]` (C2SP signed-note).
     fn id(&self) -> [u8; 4] {
+        self.id_as(ED25519)
+    }
+
+    pub(super) fn id_as(&self, kind: u8) -> [u8; 4] {
         let hash: Hash = Sha256::new()
             .chain_update(&self.name)
-            .chain_update([b'\n', ED25519])
+            .chain_update([b'\n', kind])
             .chain_update(self.public)
             .finalize()
             .into();
         let [a, b, c, d, ..] = hash;
         [a, b, c, d]
+    }
+
+    /// The text form of this key as one of that type.
+    pub(super) fn text_as(&self, kind: u8) -> String {
+        let mut key = vec![kind];
+        key.extend_from_slice(&self.public);
+        let id = u32::from_be_bytes(self.id_as(kind));
+        format!("{}+{id:08x}+{}", self.name, STANDARD.encode(key))
+    }
+
+    /// Reads the text form of a key of that type; nothing has a second form.
+    pub(super) fn parse_as(text: &str, kind: u8) -> Result<Self, NotAVkey> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let (name, rest) = text.split_once('+').ok_or(NotAVkey)?;
+        let (_, key) = rest.split_once('+').ok_or(NotAVkey)?;
+        let key = STANDARD.decode(key).map_err(|_| NotAVkey)?;
+        let (found, public) = key.split_first().ok_or(NotAVkey)?;
+        let public = public.try_into().map_err(|_| NotAVkey)?;
+        let vkey = Self::new(name, public)?;
+        // Why compare the whole text: the hash must be right.
+        if *found == kind && vkey.text_as(kind) == text {
+            Ok(vkey)
+        } else {
+            Err(NotAVkey)
+        }
     }
 
     pub(super) fn verifies(&self, text: &str, signature: &[u8]) -> bool {
@@ -81,10 +110,7 @@ impl Vkey {
 
 impl fmt::Display for Vkey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![ED25519];
-        key.extend_from_slice(&self.public);
-        let id = u32::from_be_bytes(self.id());
-        write!(f, "{}+{id:08x}+{}", self.name, STANDARD.encode(key))
+        f.write_str(&self.text_as(ED25519))
     }
 }
 
@@ -92,19 +118,7 @@ impl FromStr for Vkey {
     type Err = NotAVkey;
 
     fn from_str(text: &str) -> Result<Self, NotAVkey> {
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let (name, rest) = text.split_once('+').ok_or(NotAVkey)?;
-        let (_, key) = rest.split_once('+').ok_or(NotAVkey)?;
-        let key = STANDARD.decode(key).map_err(|_| NotAVkey)?;
-        let (kind, public) = key.split_first().ok_or(NotAVkey)?;
-        let public = public.try_into().map_err(|_| NotAVkey)?;
-        let vkey = Self::new(name, public)?;
-        // Why compare the whole text: the hash must be right and nothing may have a second form.
-        if *kind == ED25519 && vkey.to_string() == text {
-            Ok(vkey)
-        } else {
-            Err(NotAVkey)
-        }
+        Self::parse_as(text, ED25519)
     }
 }
 
@@ -191,7 +205,7 @@ impl Checkpoint {
     }
 
     /// Reads a note's text without looking at its signatures: good only for what is compared with a known tree.
-    pub(super) fn unverified(note: &str) -> Option<Self> {
+    pub(crate) fn unverified(note: &str) -> Option<Self> {
         let (body, _) = note.rsplit_once("\n\n")?;
         Self::parse(note.get(..=body.len())?)
     }
@@ -211,8 +225,15 @@ impl Checkpoint {
     }
 }
 
-/// The text of a note that `key` has signed.
-fn signed_text<'a>(note: &'a str, key: &Vkey) -> Result<&'a str, NoteError> {
+/// One signature line of a note.
+pub(super) struct Line<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: [u8; 4],
+    pub(super) signature: Vec<u8>,
+}
+
+/// A note's text, up to and with its last newline, and its signatures; nothing of it is verified.
+pub(super) fn parts(note: &str) -> Result<(&str, Vec<Line<'_>>), NoteError> {
     let control = |c: char| c < ' ' && c != '\n';
     if note.len() > NOTE_BYTES_MAX || note.contains(control) {
         return Err(NoteError::Form);
@@ -221,16 +242,32 @@ fn signed_text<'a>(note: &'a str, key: &Vkey) -> Result<&'a str, NoteError> {
     // Why the length: the text ends in the first of the two newlines.
     let text = note.get(..=body.len()).ok_or(NoteError::Form)?;
     let signatures = signatures.strip_suffix('\n').ok_or(NoteError::Form)?;
+    let lines = signatures.split('\n').map(line);
+    Ok((text, lines.collect::<Option<_>>().ok_or(NoteError::Form)?))
+}
+
+/// Reads one signature line, without its newline.
+pub(super) fn line(line: &str) -> Option<Line<'_>> {
+    let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    let signature = STANDARD.decode(signature).ok()?;
+    let (id, signature) = signature.split_first_chunk()?;
+    let (id, signature) = (*id, signature.to_vec());
+    Some(Line {
+        name,
+        id,
+        signature,
+    })
+}
+
+/// The text of a note that `key` has signed.
+fn signed_text<'a>(note: &'a str, key: &Vkey) -> Result<&'a str, NoteError> {
+    let (text, lines) = parts(note)?;
     let mut signed = false;
-    for line in signatures.split('\n') {
-        let line = line.strip_prefix("\u{2014} ").ok_or(NoteError::Form)?;
-        let (name, signature) = line.split_once(' ').ok_or(NoteError::Form)?;
-        let signature = STANDARD.decode(signature).map_err(|_| NoteError::Form)?;
-        let (id, signature) = signature.split_first_chunk().ok_or(NoteError::Form)?;
-        if name != key.name || *id != key.id() {
+    for line in lines {
+        if line.name != key.name || line.id != key.id() {
             continue;
         }
-        if !key.verifies(text, signature) {
+        if !key.verifies(text, &line.signature) {
             return Err(NoteError::Signature);
         }
         signed = true;

@@ -29,6 +29,8 @@ const DRAFT: &str = ".draft";
 pub(super) const SETTLED: &str = "settled";
 /// The published checkpoint.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The last checkpoint that a quorum of witnesses cosigned.
+pub(super) const WITNESSED: &str = "witnessed";
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]

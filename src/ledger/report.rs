@@ -32,6 +32,8 @@ pub enum What {
     Time,
     /// Nothing was recorded for longer than may be.
     Silence,
+    /// The witnesses that the auditor trusts have not cosigned.
+    Uncosigned,
 }
 
 impl What {
@@ -50,6 +52,7 @@ impl What {
             Self::Form => "form",
             Self::Time => "time",
             Self::Silence => "silence",
+            Self::Uncosigned => "uncosigned",
         }
     }
 }
@@ -65,6 +68,15 @@ pub struct Finding {
     pub file: Option<String>,
     /// What it means, in a sentence.
     pub meaning: String,
+}
+
+/// What the witnesses that the auditor named say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cosigned {
+    /// Entries under the last checkpoint that enough of them cosigned.
+    pub size: u64,
+    /// Who did, and when by their clocks, seconds.
+    pub by: Vec<(String, u64)>,
 }
 
 /// What an audit found out.
@@ -86,6 +98,10 @@ pub struct Report {
     pub more: u64,
     /// The keys that lead to the checkpoint: the given one, and each that the one before handed over to.
     pub keys: Vec<String>,
+    /// The published checkpoint, as it was signed.
+    pub note: String,
+    /// What witnesses cosigned, where the auditor named any and enough of them did.
+    pub cosigned: Option<Cosigned>,
 }
 
 impl Report {
@@ -117,6 +133,10 @@ impl Report {
             "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
             "more": self.more,
             "keys": self.keys,
+            "cosigned": self.cosigned.as_ref().map(|it| {
+                let by = it.by.iter().map(|(name, time_s)| json!({ "witness": name, "time": time_s }));
+                json!({ "size": it.size, "by": by.collect::<Vec<_>>() })
+            }),
         })
     }
 
