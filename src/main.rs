@@ -263,6 +263,9 @@ enum Audit {
         /// For recall: the record, as `TYPE/ID` or by its own id.
         #[arg(long)]
         record: Option<String>,
+        /// For unusual: a CSV file with `kind,organisation,id,nhs_number,surname,address,vip,deceased`.
+        #[arg(long, value_name = "FILE")]
+        register: Option<PathBuf>,
         #[command(flatten)]
         desk: Desk,
         #[command(flatten)]
@@ -378,9 +381,13 @@ fn audit(command: Audit) -> ExitCode {
         Audit::Report {
             kind,
             record,
+            register,
             desk,
             wanted,
-        } => cli::audit::report(&desk, kind, record.as_deref(), wanted),
+        } => {
+            let about = (record.as_deref(), register.as_deref());
+            cli::audit::report(&desk, kind, about, wanted)
+        }
         Audit::Export {
             format,
             desk,

@@ -218,6 +218,38 @@ async fn an_auditor_finds_who_looked_at_one_patient_and_nothing_of_another() {
     assert_eq!(to.len(), 1, "{recalled:?}");
     assert_eq!(to[0]["body"]["actor"]["organisation"], "RJ1");
 
+    // The auditor's own register says who is related to whom; no gateway is asked.
+    let register = stage.path().join("register.csv");
+    let rows = format!(
+        "kind,organisation,id,nhs_number,surname,address,vip,deceased\n\
+         person,RJ1,dr-okafor,,,\"1 Mill Lane, Leeds\",,\n\
+         patient,,,{},Okafor,1 mill lane leeds,yes,2020-01-31\n",
+        hale().nhs
+    );
+    std::fs::write(&register, rows).unwrap();
+    let register = register.display().to_string();
+    let unusual = ["report", "unusual", "--register", &register, "--json"];
+    let found = lines(&it.run(&unusual, None));
+    let marked: Vec<&Value> = found.iter().map(|row| &row["marks"]).collect();
+    let marked: Vec<&&Value> = marked.iter().filter(|marks| marks.is_array()).collect();
+    assert_eq!(marked.len(), 2, "{found:?}");
+    for marks in marked {
+        let marks = marks.as_array().unwrap();
+        for mark in ["same-surname", "same-address", "vip", "deceased"] {
+            assert!(marks.contains(&json!(mark)), "{mark}: {marks:?}");
+        }
+        assert!(
+            marks
+                .last()
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .starts_with("explanation-")
+        );
+    }
+    let without = it.run(&["report", "unusual"], None);
+    assert_eq!(without.status.code(), Some(2), "{}", text(&without));
+
     // What hospitals kept stands in the log; the same receipt over another leaf proves nothing.
     let receipts = stage.path().join("kept");
     std::fs::write(

@@ -52,7 +52,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
         "alerts backup clock config disk facts fhir gateway ledger rulebook store token vault witness",
     ),
     ("connect", "keys", "ledger"),
-    ("audit", "keys", "connect ledger"),
+    ("audit", "keys policy", "clock connect ledger"),
     (
         "connector",
         "keys policy",
@@ -67,7 +67,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "bench",
         "keys policy",
-        "clock connect connector demo dev fhir ledger",
+        "audit clock connect connector demo dev fhir ledger",
     ),
     ("porter", "keys", "assembly clock config gateway http vault"),
     (

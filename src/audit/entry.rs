@@ -49,6 +49,8 @@ pub struct Entry {
     pub plain: Option<Value>,
     /// A key opened the body, and it is not the one that the leaf commits to.
     pub is_altered: bool,
+    /// Why a report names it, where it says.
+    pub marks: Vec<&'static str>,
 }
 
 impl Entry {
@@ -69,6 +71,7 @@ impl Entry {
             leaf: members,
             plain,
             is_altered,
+            marks: Vec::new(),
         }
     }
 
@@ -100,6 +103,13 @@ impl Entry {
             .as_ref()
             .and_then(|plain| plain.get(group)?.get(member)?.as_str())
             .unwrap_or_default()
+    }
+
+    /// Whose act it was, by the name that the directory had then; empty where it is not opened or not said.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let name = self.plain.as_ref().and_then(|plain| plain.get("name"));
+        name.and_then(Value::as_str).unwrap_or_default()
     }
 
     /// NHS number of whom it is about.

@@ -85,7 +85,7 @@ fn values(entry: &Entry) -> [String; 18] {
         said("actor", "client"),
         said("actor", "organisation"),
         said("actor", "practitioner"),
-        said("context", "name"),
+        entry.name().to_owned(),
         said("context", "role"),
         entry.patient().to_owned(),
         said("context", "purpose"),
@@ -121,6 +121,9 @@ fn ndjson(entry: &Entry) -> Value {
     if let (Some(object), Some(plain)) = (value.as_object_mut(), &entry.plain) {
         object.insert("body".to_owned(), plain.clone());
     }
+    if let (Some(object), false) = (value.as_object_mut(), entry.marks.is_empty()) {
+        object.insert("marks".to_owned(), json!(entry.marks));
+    }
     if let (Some(object), true) = (value.as_object_mut(), entry.is_altered) {
         object.insert("altered".to_owned(), true.into());
     }
@@ -146,7 +149,7 @@ fn audit_event(entry: &Entry, gateway: &str) -> Value {
     if !entry.said("actor", "practitioner").is_empty() {
         agents.push(json!({
             "type": { "coding": [coding("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP")] },
-            "who": { "identifier": { "value": entry.said("actor", "practitioner") }, "display": entry.said("context", "name") },
+            "who": { "identifier": { "value": entry.said("actor", "practitioner") }, "display": entry.name() },
             "role": [{ "text": entry.said("context", "role") }],
             "requestor": true,
         }));

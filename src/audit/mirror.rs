@@ -107,6 +107,8 @@ impl Mirror {
         http: &Http,
         said: &mut dyn FnMut(u64, u64),
     ) -> Result<u64, MirrorError> {
+        // Why before the checkpoint: then it is never of more entries. Why not an error: a log may have no witnesses.
+        let witnessed = get(http, "/log/witnessed").await.ok();
         let note = get(http, "/log/checkpoint").await?;
         let size = self.signed(&note).map_err(MirrorError::Form)?;
         let jwks = get(http, "/.well-known/jwks.json").await?;
@@ -127,6 +129,9 @@ impl Mirror {
                 let kind = Kind::Hashes(level);
                 self.once(http, Tile { kind, index, width }).await?;
             }
+        }
+        if let Some(witnessed) = witnessed {
+            self.keep("witnessed", &witnessed)?;
         }
         // Why last: whoever finds a checkpoint finds all that it speaks of.
         self.keep("checkpoint", &note)?;

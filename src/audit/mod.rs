@@ -9,6 +9,7 @@ mod mirror;
 mod query;
 mod reconcile;
 mod report;
+mod unusual;
 
 pub use entry::{Entry, Keys};
 pub use export::{Format, header, row};
@@ -16,3 +17,4 @@ pub use mirror::{Mirror, MirrorError};
 pub use query::Query;
 pub use reconcile::{Reconciled, reconcile};
 pub use report::{Kind, Report, report};
+pub use unusual::{Register, unusual};

@@ -27,6 +27,9 @@ pub enum Kind {
     Recall,
     /// Accesses by one person or organisation, counted by patient.
     Volume,
+    /// Accesses to oneself, to the same surname or address, to colleagues, VIPs and the dead, and too many of them, each
+    /// with its explanation found or missing: `--register FILE`.
+    Unusual,
 }
 
 /// An answer: entries, or counts, and what could not be looked into.
@@ -52,14 +55,14 @@ impl Kind {
             Self::Uncorroborated | Self::Recall | Self::Volume => {
                 query.event = Some("record.release".to_owned());
             }
-            Self::Patient | Self::BreakGlass | Self::Administration => {}
+            Self::Patient | Self::BreakGlass | Self::Administration | Self::Unusual => {}
         }
         query
     }
 
     fn answers(self, entry: &Entry, records: &[String]) -> bool {
         match self {
-            Self::Patient | Self::Refusals | Self::Volume => true,
+            Self::Patient | Self::Refusals | Self::Volume | Self::Unusual => true,
             Self::BreakGlass => entry.is_emergency() && entry.event().starts_with("record."),
             Self::Uncorroborated => {
                 ["asserted", "none"].contains(&entry.said("context", "evidence"))
@@ -104,6 +107,9 @@ pub fn report(
 ) -> Result<Report, String> {
     if kind == Kind::Patient && query.patient.is_none() {
         return Err("patient: name the patient with --patient".to_owned());
+    }
+    if kind == Kind::Unusual {
+        return Err("unusual: name the register of staff and patients with --register".to_owned());
     }
     if kind == Kind::Recall && record.is_none() {
         return Err("recall: name the record with --record".to_owned());

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::audit::{Keys, Mirror, Query};
 use crate::clock::Clock;
 use crate::connect::{HttpError, OpenError, Party};
 use crate::demo::{Folder, progress};
@@ -377,16 +378,87 @@ async fn appends(
     );
     let closing = ledger.clone();
     let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+    overhead(&place, &ledger, said)?;
     let began = Instant::now();
     let check = audit::Check {
         leaves: false,
         threads: 1,
         ..audit::Check::default()
     };
-    let report = audit::verify(&audit::Folder(place.log), &ledger.vkey(), &check);
+    let report = audit::verify(&audit::Folder(place.log.clone()), &ledger.vkey(), &check);
     let per_second = report.size as f64 / began.elapsed().as_secs_f64();
     let figures = json!({ "entries": report.size, "per_second": per_second.round(), "holds": report.holds() });
     said("entries verified/s, raw re-hash, one core", &figures);
+    search(&place, &ledger, said)
+}
+
+/// What an entry costs on disk beside its own text.
+fn overhead(
+    place: &Place,
+    ledger: &Ledger,
+    said: &mut dyn FnMut(&str, &Value),
+) -> Result<(), BenchError> {
+    let wrong = |error: &dyn std::fmt::Display| BenchError::Ledger(error.to_string());
+    let entries = ledger.health().size;
+    let (mut text, mut framed) = (0u64, 0u64);
+    ledger
+        .scan(0, &mut |leaf, body| {
+            text += leaf.text().len() as u64;
+            framed += (leaf.text().len() + body.len()) as u64;
+            std::ops::ControlFlow::Continue(())
+        })
+        .map_err(|error| wrong(&error))?;
+    let journal: u64 = ledger
+        .frozen()
+        .journal
+        .iter()
+        .map(|(path, end)| end.unwrap_or_else(|| std::fs::metadata(path).map_or(0, |it| it.len())))
+        .sum();
+    let published = bytes_below(&place.log)?;
+    let each = |bytes: u64| bytes / entries.max(1);
+    let figures = json!({
+        "leaf": each(text),
+        "journal_beside": each(journal.saturating_sub(framed)),
+        "published_beside": each(published.saturating_sub(text)),
+    });
+    said("bytes an entry on disk", &figures);
+    Ok(())
+}
+
+fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        bytes += match entry.file_type()?.is_dir() {
+            true => bytes_below(&entry.path())?,
+            false => entry.metadata()?.len(),
+        };
+    }
+    Ok(bytes)
+}
+
+/// An auditor's search over all of it: no index anywhere, each entry looked at.
+fn search(
+    place: &Place,
+    ledger: &Ledger,
+    said: &mut dyn FnMut(&str, &Value),
+) -> Result<(), BenchError> {
+    let mirror = Mirror::at(&place.log, ledger.vkey());
+    let query = Query {
+        event: Some("log.genesis".to_owned()),
+        ..Query::default()
+    };
+    let began = Instant::now();
+    let (found, _) = query
+        .run(&mirror, &Keys::default())
+        .map_err(BenchError::Ledger)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let size = ledger.health().size;
+    let million = (seconds * 1e9 / size.max(1) as f64).round() / 1e3;
+    let figures = json!({
+        "entries": size, "found": found.len(), "seconds_for_1000000": million,
+    });
+    said("audit search, no index", &figures);
     Ok(())
 }
 

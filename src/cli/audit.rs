@@ -286,7 +286,12 @@ pub fn search(desk: &Desk, wanted: Wanted) -> ExitCode {
 
 /// `sallyport audit report`
 #[must_use]
-pub fn report(desk: &Desk, kind: Kind, record: Option<&str>, wanted: Wanted) -> ExitCode {
+pub fn report(
+    desk: &Desk,
+    kind: Kind,
+    (record, register): (Option<&str>, Option<&Path>),
+    wanted: Wanted,
+) -> ExitCode {
     let query = match wanted.query() {
         Ok(query) => query,
         Err(error) => return complain(&error),
@@ -295,7 +300,20 @@ pub fn report(desk: &Desk, kind: Kind, record: Option<&str>, wanted: Wanted) -> 
         Ok(open) => open,
         Err(code) => return code,
     };
-    match audit::report(kind, &query, record, (&mirror, &keys)) {
+    let register = match register.map(std::fs::read).transpose() {
+        Ok(bytes) => bytes
+            .map(|bytes| audit::Register::parse(&bytes))
+            .transpose(),
+        Err(error) => Err(error.to_string()),
+    };
+    let report = match register {
+        Ok(Some(register)) if kind == Kind::Unusual => {
+            audit::unusual(&query, &register, (&mirror, &keys))
+        }
+        Ok(_) => audit::report(kind, &query, record, (&mirror, &keys)),
+        Err(error) => Err(format!("--register: {error}")),
+    };
+    match report {
         Ok(report) => {
             for (what, count) in &report.counts {
                 say(&match desk.json {
@@ -445,6 +463,9 @@ fn list(is_json: bool, entries: &[Entry]) {
         } else {
             ""
         };
+        let marks = entry.marks.join(" ");
+        let altered = format!("  {marks}{altered}");
+        let altered = altered.trim_end();
         let (index, at, event) = (entry.index, entry.at(), entry.event());
         say(&format!(
             "{index:>8}  {at}  {event:<16} {}{altered}",

@@ -95,6 +95,8 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
         note: String::new(),
         cosigned: None,
     };
+    // Why first: it is never of more entries than the checkpoint that is published after it was made.
+    let witnessed = source.fetch(publish::WITNESSED);
     let (note, head, keys) = match head(source, key) {
         Ok(found) => found,
         Err(meaning) => {
@@ -120,7 +122,7 @@ pub fn verify(source: &dyn Source, key: &Vkey, check: &Check<'_>) -> Report {
     };
     audit.report.keys = keys.iter().map(ToString::to_string).collect();
     audit.take_known(&keys);
-    audit.take_cosigned(note, &keys);
+    audit.take_cosigned((witnessed, note), &keys);
     audit.walk();
     audit.uncosigned();
     audit.conclude()
@@ -218,9 +220,13 @@ impl Audit<'_> {
 
     /// The checkpoint that the witnesses cosigned: the one that is published, or the last one that is kept beside it. It
     /// is held against the log like any that the auditor kept.
-    fn take_cosigned(&mut self, published: String, keys: &[Vkey]) {
+    fn take_cosigned(
+        &mut self,
+        (witnessed, published): (Result<Option<Vec<u8>>, String>, String),
+        keys: &[Vkey],
+    ) {
         let file = Some(publish::WITNESSED.to_owned());
-        let kept = match self.source.fetch(publish::WITNESSED) {
+        let kept = match witnessed {
             Ok(note) => note.and_then(|note| String::from_utf8(note).ok()),
             Err(error) => {
                 return self.report.add(What::Unreadable, 0..0, file, &error);

@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// A log's files in memory.
 #[derive(Clone)]
-struct Files(BTreeMap<String, Vec<u8>>);
+pub(super) struct Files(pub(super) BTreeMap<String, Vec<u8>>);
 
 impl Source for Files {
     fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
@@ -40,14 +40,14 @@ fn names(size: u64) -> Vec<String> {
 
 impl Files {
     /// Every file that a log of that size has.
-    fn of(world: &World, size: u64) -> Self {
+    pub(super) fn of(world: &World, size: u64) -> Self {
         let disk = Published(world.disk.clone());
         let read = |name: String| (name.clone(), disk.fetch(&name).unwrap().unwrap());
         let names = names(size).into_iter().chain(["checkpoint".to_owned()]);
         Self(names.map(read).collect())
     }
 
-    fn entries(&self) -> Vec<Vec<u8>> {
+    pub(super) fn entries(&self) -> Vec<Vec<u8>> {
         let bundles = self
             .0
             .iter()
@@ -58,7 +58,7 @@ impl Files {
     }
 
     /// The same log with other entries, consistent in itself and signed anew.
-    fn rebuilt(world: &World, entries: &[Vec<u8>]) -> Self {
+    pub(super) fn rebuilt(world: &World, entries: &[Vec<u8>]) -> Self {
         let mut files = BTreeMap::new();
         let mut tree = Tree::default();
         for entry in entries {
@@ -102,7 +102,7 @@ async fn log() -> (World, Files, Vec<String>) {
     (world, files, kept)
 }
 
-fn found(report: &Report) -> Vec<(What, std::ops::Range<u64>)> {
+pub(super) fn found(report: &Report) -> Vec<(What, std::ops::Range<u64>)> {
     report
         .findings
         .iter()

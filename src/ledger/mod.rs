@@ -33,6 +33,8 @@ mod crash_tests;
 #[cfg(test)]
 mod figures;
 #[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
 mod tests;
 
 pub use body::body;

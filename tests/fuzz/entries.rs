@@ -48,6 +48,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
     ("manifest", manifest),
     ("control", control),
     ("share", share),
+    ("register", register),
+    ("witness_key", witness_key),
 ];
 
 fn control(bytes: &[u8]) {
@@ -270,6 +272,23 @@ fn proof(bytes: &[u8]) {
     if let Ok(proof) = policy::Proof::parse(&text(bytes)) {
         assert_eq!(policy::Proof::parse(&proof.to_string()), Ok(proof));
     }
+}
+
+fn register(bytes: &[u8]) {
+    let _ = sallyport::audit::Register::parse(bytes);
+    let head = b"kind,organisation,id,nhs_number,surname,address,vip,deceased\n";
+    let _ = sallyport::audit::Register::parse(&[head, bytes].concat());
+}
+
+fn witness_key(bytes: &[u8]) {
+    use sallyport::ledger::cosign::WitnessKey;
+    let _ = text(bytes).parse::<WitnessKey>();
+    let Ok(key) = "witness.example/w1+00000000+BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        .parse::<WitnessKey>()
+    else {
+        return;
+    };
+    let _ = key.cosigned(&text(bytes));
 }
 
 fn manifest(bytes: &[u8]) {
