@@ -304,23 +304,20 @@ mod tests {
     #[test]
     fn a_register_that_does_not_read_names_line_and_rule() {
         for (text, says) in [
-            ("", "first line"),
-            ("kind,id\n", "first line"),
+            (String::new(), "first line"),
+            ("kind,id\n".to_owned(), "first line"),
             (
-                &format!("{HEAD}person,RJ1,,,,,,\n"),
+                format!("{HEAD}person,RJ1,,,,,,\n"),
                 "line 2: a person needs",
             ),
+            (format!("{HEAD}patient,,,,,,,\n"), "line 2: a patient needs"),
+            (format!("{HEAD}patient,,,9990000019,,,,\n"), "nhs_number"),
+            (format!("{HEAD}patient,,,9990000018,,,maybe,\n"), "vip"),
             (
-                &format!("{HEAD}patient,,,,,,,\n"),
-                "line 2: a patient needs",
-            ),
-            (&format!("{HEAD}patient,,,9990000019,,,,\n"), "nhs_number"),
-            (&format!("{HEAD}patient,,,9990000018,,,maybe,\n"), "vip"),
-            (
-                &format!("{HEAD}patient,,,9990000018,,,,31/01/2026\n"),
+                format!("{HEAD}patient,,,9990000018,,,,31/01/2026\n"),
                 "deceased",
             ),
-            (&format!("{HEAD}cat,,,,,,,\n"), "kind"),
+            (format!("{HEAD}cat,,,,,,,\n"), "kind"),
         ] {
             let error = Register::parse(text.as_bytes()).err().unwrap();
             assert!(error.contains(says), "{error}");

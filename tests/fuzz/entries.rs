@@ -283,12 +283,10 @@ fn register(bytes: &[u8]) {
 fn witness_key(bytes: &[u8]) {
     use sallyport::ledger::cosign::WitnessKey;
     let _ = text(bytes).parse::<WitnessKey>();
-    let Ok(key) = "witness.example/w1+00000000+BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-        .parse::<WitnessKey>()
-    else {
-        return;
-    };
-    let _ = key.cosigned(&text(bytes));
+    let key = "witness.example/w1+f5f1ad4c+BAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+    let key = key.parse::<WitnessKey>();
+    assert!(key.is_ok());
+    let _ = key.map(|key| key.cosigned(&text(bytes)));
 }
 
 fn manifest(bytes: &[u8]) {
