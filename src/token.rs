@@ -145,10 +145,12 @@ enum Audience {
 }
 
 impl Audience {
-    fn names(&self, any: &[&str]) -> bool {
+    /// Whether it is for us alone. Why alone: whoever else it is for could bring it here.
+    fn names(&self, ours: &[&str]) -> bool {
+        let is_ours = |name: &String| ours.contains(&name.as_str());
         match self {
-            Self::One(name) => any.contains(&name.as_str()),
-            Self::Several(names) => names.iter().any(|name| any.contains(&name.as_str())),
+            Self::One(name) => is_ours(name),
+            Self::Several(names) => !names.is_empty() && names.iter().all(is_ours),
         }
     }
 }
@@ -228,7 +230,7 @@ impl Tokens {
             .names(&[&self.issuer, &format!("{}/oauth/token", self.issuer)])
         {
             return Err(NotBelieved(
-                "client_assertion: aud must be the issuer or the token endpoint",
+                "client_assertion: aud must be the issuer or the token endpoint, and nobody else",
             ));
         }
         if claims.jti.is_empty() || claims.jti.len() > 256 {

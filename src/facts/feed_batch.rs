@@ -223,8 +223,14 @@ const fn wrong(line: usize, rule: &'static str) -> FeedError {
     FeedError { line, rule }
 }
 
+/// Why not serde alone: it takes an array for an object, by the order of its members.
+fn object_of<T: for<'de> Deserialize<'de>>(line: &str) -> Option<T> {
+    let object = line.trim_start().starts_with('{');
+    object.then(|| serde_json::from_str(line).ok()).flatten()
+}
+
 fn end(line: &str) -> Option<FeedMark> {
-    let EndLine { end } = serde_json::from_str(line).ok()?;
+    let EndLine { end } = object_of(line)?;
     let generation = end.generation.unwrap_or(1);
     let digest = Sum::parse(&end.digest)?;
     (generation > 0 && end.count <= NUMBER_MAX).then_some(FeedMark {
@@ -235,9 +241,8 @@ fn end(line: &str) -> Option<FeedMark> {
 }
 
 fn event(line: &str, default: &[Purpose], within: bool) -> Result<FeedEvent, &'static str> {
-    let line: EventLine = serde_json::from_str(line).map_err(
-        |_| "must be an object of n, id, patient, purposes? and status?, no member twice",
-    )?;
+    let line: EventLine = object_of(line)
+        .ok_or("must be an object of n, id, patient, purposes? and status?, no member twice")?;
     if !(1..=NUMBER_MAX).contains(&line.n) {
         return Err("n must be from 1 to 10000000");
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Client, Shared, body, limits};
+use super::{Client, Shared, body, limits, object_of};
 use crate::facts::{Proposal, WHY_CHARACTERS_MAX};
 use crate::gateway::{Answer, Fault, Outcome, TrainingFile, Wish};
 use crate::ledger::{Open, Receipt};
@@ -41,7 +41,7 @@ fn invalid(text: impl Into<String>) -> Problem {
 
 async fn form<T: for<'de> Deserialize<'de>>(raw: Body, limit: usize) -> Result<T, Problem> {
     let bytes = body(raw, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body: {error}")))
+    object_of(&bytes).map_err(|error| invalid(format!("the body: {error}")))
 }
 
 fn reason(why: String) -> Result<String, Problem> {
@@ -213,9 +213,7 @@ async fn why_of(raw: Body) -> Result<String, Problem> {
     let bytes = body(raw, limits::FORM_BYTES).await?;
     let form = match bytes.as_ref() {
         [] => WhyForm::default(),
-        some => {
-            serde_json::from_slice(some).map_err(|error| invalid(format!("the body: {error}")))?
-        }
+        some => object_of(some).map_err(|error| invalid(format!("the body: {error}")))?,
     };
     reason(form.why)
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Bearer, Shared, body, limits};
+use super::{Bearer, Shared, body, limits, object_of};
 use crate::facts::{Agreed, AgreementRow, PracticeSettings, Statement, reference};
 use crate::gateway::{Accepting, Answer, Fault, Named};
 use crate::ledger::{Open, Receipt};
@@ -61,7 +61,7 @@ pub(super) fn say(result: Result<Response, Problem>) -> Response {
 pub(super) async fn json_body<T: DeserializeOwned>(raw: Body) -> Result<T, Problem> {
     let bytes = body(raw, limits::FORM_BYTES).await?;
     crate::fhir::json::Document::parse(&bytes).map_err(|error| bad(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+    object_of(&bytes).map_err(bad)
 }
 
 pub(super) fn code(text: &str, what: &str) -> Result<Ods, Problem> {

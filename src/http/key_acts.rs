@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Bell, Client, Shared, body, limits};
+use super::{Bell, Client, Shared, body, limits, object_of};
 use crate::gateway::{Answer, Fault, KeyDone};
 use crate::ledger::Open;
 use crate::vault::{KeyName, Owner};
@@ -34,7 +34,7 @@ fn key(name: &str) -> Result<KeyName, Problem> {
 }
 
 fn version(body: &[u8]) -> Result<u32, Problem> {
-    let parsed = serde_json::from_slice::<Version>(body);
+    let parsed = object_of::<Version>(body);
     parsed.map(|body| body.version).map_err(|_| {
         let text = "body: must be {\"version\": number}";
         Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text)

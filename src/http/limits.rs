@@ -23,6 +23,10 @@ pub const FEED_BYTES: usize = 1024 * 1024;
 pub const TRAINING_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of any other body.
 pub const FORM_BYTES: usize = 64 * 1024;
+/// Bytes of a body that is refused which are taken in all the same, so that the refusal arrives.
+pub const PASSED_OVER_BYTES: usize = 1024 * 1024;
+/// How long a body that is refused is waited for.
+pub const PASSED_OVER_TIME: Duration = Duration::from_secs(2);
 /// Bytes of a path with its query.
 pub const TARGET_BYTES: usize = 4 * 1024;
 /// HTTP/2 streams at once on one connection.

@@ -35,8 +35,10 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, SizeHint};
 use policy::Caller;
+use serde::de::DeserializeOwned;
 
 pub use budget::Budgets;
 pub use gate::{Bell, Gate, Leaving};
@@ -467,7 +469,7 @@ async fn record_disbelief(app: &Shared, client: &str, why: &str) -> Result<(), P
 }
 
 /// A body, whole, within its bytes and its time.
-async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
+async fn body(mut body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let too_large = || {
         Problem::malformed(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -475,18 +477,46 @@ async fn body(body: axum::body::Body, limit: usize) -> Result<bytes::Bytes, Prob
             format!("the body has more than {limit} bytes, or ended early"),
         )
     };
-    // Why: a length that is too large is said before the body comes, not after it was waited for.
+    // Why: a length that is too large is said soon, not after all of it was waited for.
     if body.size_hint().lower() > limit as u64 {
+        pass_over(&mut body).await;
         return Err(too_large());
     }
-    let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await;
-    match whole {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(too_large()),
+    let whole = Limited::new(&mut body, limit).collect();
+    match tokio::time::timeout(limits::BODY_TIME, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(_)) => {
+            pass_over(&mut body).await;
+            Err(too_large())
+        }
         Err(_) => Err(Problem::malformed(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
             "the body took longer than 60 seconds",
         )),
     }
+}
+
+/// A JSON object as this form. Why not serde alone: it takes an array for a form, by the order of its members.
+fn object_of<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err("must be a JSON object".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// Takes in what nobody wants, within bounds. Why: HTTP/1.1 closes on what was left unread, and whoever still sends
+/// then sees a broken connection instead of the answer.
+async fn pass_over(body: &mut axum::body::Body) {
+    let all = async {
+        let mut left = limits::PASSED_OVER_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+            let Some(less) = left.checked_sub(length) else {
+                break;
+            };
+            left = less;
+        }
+    };
+    let _ = tokio::time::timeout(limits::PASSED_OVER_TIME, all).await;
 }

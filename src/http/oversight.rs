@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Problem, json_response, with_receipt};
-use super::{Bearer, Client, Shared, body, limits};
+use super::{Bearer, Client, Shared, body, limits, object_of};
 use crate::alerts::{Kind, rfc3339};
 use crate::gateway::{Answer, Closing, Explanation, LINES_MAX, Listed, Looked};
 use crate::ledger::{Open, Receipt};
@@ -258,7 +258,7 @@ async fn closed(app: &Shared, client: &Client, text: &str, raw: Body) -> Result<
         |text: String| Problem::malformed(StatusCode::BAD_REQUEST, "invalid_request", text);
     let item = entry(text)?;
     let bytes = body(raw, limits::FORM_BYTES).await?;
-    let closing: Found = serde_json::from_slice(&bytes).map_err(|_| {
+    let closing: Found = object_of(&bytes).map_err(|_| {
         malformed("the body must be JSON with finding and note, and no other member".to_owned())
     })?;
     let finding = Finding::try_from(closing.finding.as_str())

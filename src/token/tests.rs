@@ -136,10 +136,20 @@ fn audiences_and_times_of_the_clients_seen() {
         believed(&pair, &pair.jws(r#"{"alg":"ES256"}"#, &claims.to_string()))
     };
     let endpoint = format!("{ISSUER}/oauth/token");
-    for aud in [json!(ISSUER), json!(endpoint), json!([ISSUER])] {
+    for aud in [
+        json!(ISSUER),
+        json!(endpoint),
+        json!([ISSUER]),
+        json!([ISSUER, endpoint]),
+    ] {
         assert_eq!(said(json!({ "aud": aud })), Ok(()), "{aud}");
     }
-    for aud in [json!(format!("{ISSUER}/")), json!("RJ1"), json!([])] {
+    for aud in [
+        json!(format!("{ISSUER}/")),
+        json!("RJ1"),
+        json!([]),
+        json!([ISSUER, "https://other.example"]),
+    ] {
         assert!(said(json!({ "aud": aud })).unwrap_err().contains("aud"));
     }
     assert_eq!(said(json!({ "exp": NOW + 300, "nbf": NOW })), Ok(()));
