@@ -497,7 +497,6 @@ fn what_is_installed_is_pinned_and_names_no_host() {
         "tests/requirements-log.txt",
         "tests/requirements-fhir.txt",
         "tests/attack/requirements.txt",
-        "tests/attack/requirements-tls.txt",
     ] {
         let text = fs::read_to_string(root().join(name)).unwrap();
         assert!(!text.contains("://"), "{name} names no host");
