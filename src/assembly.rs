@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keys::{Family, Keyring, RootKey, Unlock};
+use keys::{Family, HsmKey, Keyring, RootKey, Unlock};
 use policy::Rules;
 use zeroize::Zeroizing;
 
@@ -134,7 +134,7 @@ pub enum AssemblyError {
 
 /// How a gateway was unsealed, as the ledger says it.
 pub struct Unsealed {
-    /// `passphrase`, `shares` or `token`.
+    /// `passphrase`, `shares` or `hsm`.
     pub means: &'static str,
     /// The user of this machine who gave the last of it; none where it was given at the start.
     pub uid: Option<u32>,
@@ -142,6 +142,20 @@ pub struct Unsealed {
     pub shares: Vec<u32>,
     /// Wrong tries since it was sealed.
     pub failed: u64,
+}
+
+/// Said where the root key is wrapped under a token's key and the config does not say which.
+pub const NO_HSM: &str = "the root key is opened by a hardware token: name it in the config, as \
+     [root.hsm] with module, token and key";
+
+/// The token's key, as the config names it.
+#[must_use]
+pub fn hsm_key(hsm: &crate::config::Hsm) -> HsmKey {
+    HsmKey {
+        module: hsm.module.clone(),
+        token: hsm.token.clone(),
+        key: hsm.key.clone(),
+    }
 }
 
 /// Makes a new gateway: root key, keyring, store and ledger. Refuses to touch an existing one.

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev::{World, WorldError};
 use crate::facts::Statement;
-use crate::porter::{self, Given, Porter};
+use crate::porter::{self, Porter};
 
 /// Something did not hold, or was refused.
 const NO: u8 = 1;
@@ -146,8 +146,8 @@ pub fn dev(data: &Path, listen: SocketAddr) -> ExitCode {
     }
 }
 
-/// The passphrase of the root key: from an owner-only file, or asked for on the terminal; never an argument.
-fn passphrase(config: &Config, again: bool) -> Result<Zeroizing<Vec<u8>>, String> {
+/// The passphrase of a new root key: from an owner-only file, or asked for on the terminal, twice; never an argument.
+fn passphrase(config: &Config) -> Result<Zeroizing<Vec<u8>>, String> {
     if let Some(path) = &config.root.passphrase_file {
         return read_passphrase(path);
     }
@@ -157,7 +157,7 @@ fn passphrase(config: &Config, again: bool) -> Result<Zeroizing<Vec<u8>>, String
             .map_err(|error| error.to_string())
     };
     let first = ask("passphrase of the root key: ")?;
-    if again && *ask("the same again: ")? != *first {
+    if *ask("the same again: ")? != *first {
         return Err("the two passphrases differ".to_owned());
     }
     Ok(Zeroizing::new(first.as_bytes().to_vec()))
@@ -204,7 +204,7 @@ pub fn init(config: &Path, statements_file: &Path) -> ExitCode {
             };
             statement.check().map_err(wrong)?;
         }
-        let passphrase = passphrase(&config, true)?;
+        let passphrase = passphrase(&config)?;
         let clock = Clock::system();
         assembly::found(&config, &passphrase, &clock).map_err(|error| error.to_string())?;
         let work = async {
@@ -245,18 +245,23 @@ pub fn serve(config: &Path) -> ExitCode {
         let config = Config::load(config).map_err(|error| error.to_string())?;
         let tls = porter::tls(&config).map_err(|error| error.to_string())?;
         let (listen, is_patient) = (config.listen, config.control.is_some());
-        let given = match &config.root.passphrase_file {
+        let held = match &config.root.passphrase_file {
             None if is_patient => None,
-            _ => Some(passphrase(&config, false)?),
+            _ => Some(seal::held(&config, &config.root.file, None)),
         };
         let porter = Porter::new(config);
-        if let Some(given) = given {
-            match porter.unseal(Given::Passphrase(&given), None).await {
-                Ok(_) => {}
-                // Why not the end: whoever can unseal it has a socket to do so.
-                Err(error) if is_patient => tracing::error!(%error, "it stays sealed"),
-                Err(error) => return Err(error.to_string()),
+        let opened = match held {
+            None => Ok(()),
+            Some(Err(error)) => Err(error),
+            Some(Ok(held)) => {
+                let opened = porter.unseal_with(held).await;
+                opened.map_err(|error| error.to_string())
             }
+        };
+        match opened {
+            // Why not the end: whoever can unseal it has a socket to do so.
+            Err(error) if is_patient => tracing::error!(%error, "it stays sealed"),
+            opened => opened?,
         }
         let doors = porter.serve(tls).await.map_err(|error| error.to_string())?;
         tracing::info!(%listen, address = %doors.address(), "serving");
@@ -280,8 +285,13 @@ pub fn restore(from: &Path, config: &Path, since: &[PathBuf], json: bool) -> Exi
             std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
         };
         let since = since.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let passphrase = passphrase(&config, false)?;
-        let work = assembly::restore(&config, from, &since, &passphrase, Clock::system());
+        let backed_up = from.join("root.key");
+        let file = match config.root.file.exists() {
+            true => &config.root.file,
+            false => &backed_up,
+        };
+        let held = seal::held(&config, file, None)?;
+        let work = assembly::restore(&config, from, &since, held.unlock(), Clock::system());
         run(work)
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())
@@ -330,8 +340,8 @@ pub fn store_rebuild(config: &Path) -> ExitCode {
     log();
     let rebuilt = (|| {
         let config = Config::load(config).map_err(|error| error.to_string())?;
-        let passphrase = passphrase(&config, false)?;
-        assembly::rebuild(&config, &passphrase).map_err(|error| error.told(&config))
+        let held = seal::held(&config, &config.root.file, None)?;
+        assembly::rebuild(&config, held.unlock()).map_err(|error| error.told(&config))
     })();
     match rebuilt {
         Ok(recovery) => {

@@ -139,8 +139,22 @@ pub struct Tls {
 pub struct Root {
     /// The sealed root key, owner-only.
     pub file: PathBuf,
-    /// A file with the passphrase, owner-only; without it the passphrase is asked for on the terminal.
+    /// A file with the passphrase, or with the token's PIN, owner-only; without it it is asked for on the terminal.
     pub passphrase_file: Option<PathBuf>,
+    /// The hardware token that holds the key which the root key is wrapped under.
+    pub hsm: Option<Hsm>,
+}
+
+/// A hardware token, over PKCS#11.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsm {
+    /// The token's PKCS#11 library, absolute. Whoever changes it, or the file, runs code in the gateway and learns the PIN.
+    pub module: PathBuf,
+    /// The token's label. Whoever changes it can keep the gateway sealed.
+    pub token: String,
+    /// The key's label. Whoever changes it can keep the gateway sealed.
+    pub key: String,
 }
 
 /// Why there is no config.
@@ -227,6 +241,16 @@ impl Config {
         {
             return Err(
                 "operations: must be a loopback address: health and metrics are plain HTTP",
+            );
+        }
+        if self
+            .root
+            .hsm
+            .as_ref()
+            .is_some_and(|hsm| !hsm.module.is_absolute())
+        {
+            return Err(
+                "root.hsm.module: must be an absolute path: what is found elsewhere could be anybody's code",
             );
         }
         if self.rules.is_some() && self.policy.is_some() {

@@ -928,6 +928,24 @@ async fn the_operators_first_day_and_worst_day() {
             status().status.success()
         });
         assert!(up, "it serves");
+        // Its own keys turn, and what cannot be done says why.
+        let said = firm.run("ines", "admin keys announce token-signing");
+        assert!(said.contains("signs nothing yet"), "{said}");
+        firm.run("tom", "admin keys activate token-signing --json");
+        let said = firm.run("ines", "admin keys list token-signing");
+        assert!(
+            said.contains("retired") && said.contains("active"),
+            "{said}"
+        );
+        firm.run("ines", "admin erasures");
+        for line in [
+            "admin backup",
+            "admin seal --yes --why worst-day",
+            "admin keys retire audit 1",
+        ] {
+            let out = firm.command(line).env("SALLYPORT_CLIENT", "ines").output();
+            assert_eq!(out.unwrap().status.code(), Some(1), "{line}");
+        }
         // The first practice and the first hospital.
         firm.run(
             "ines",

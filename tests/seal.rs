@@ -127,6 +127,7 @@ impl Sealed {
 
     fn command(&self, words: &[&str], stdin: &[u8]) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sallyport"))
+            .env("SOFTHSM2_CONF", self.path().join("softhsm2.conf"))
             .args(words)
             .arg("--config")
             .arg(self.config_path())
@@ -392,6 +393,141 @@ async fn the_commands_tell_how_it_stands_and_shares_are_made_from_what_opens_it_
         .unwrap();
     assert!(child.wait().unwrap().success());
     assert!(RootKey::open(&sealed.config().root.file, b"other words, longer").is_ok());
+}
+
+/// A token in software, in the folder of this world; none where Debian's `softhsm2` is not installed.
+fn token(sealed: &Sealed) -> Option<()> {
+    let module = Path::new("/usr/lib/softhsm/libsofthsm2.so");
+    if !module.exists()
+        || Command::new("softhsm2-util")
+            .arg("--version")
+            .output()
+            .is_err()
+    {
+        // Why not eprintln: what is skipped must be seen where tests are captured too.
+        let why = "no hardware token was tried: apt-get install softhsm2";
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {why} ***\n");
+        return None;
+    }
+    let tokens = sealed.path().join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let conf = sealed.path().join("softhsm2.conf");
+    std::fs::write(
+        &conf,
+        format!("directories.tokendir = {}\n", tokens.display()),
+    )
+    .unwrap();
+    let made = Command::new("softhsm2-util")
+        .env("SOFTHSM2_CONF", &conf)
+        .args([
+            "--init-token",
+            "--free",
+            "--label",
+            "sallyport",
+            "--pin",
+            "135790",
+            "--so-pin",
+            "24680",
+        ])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mut config = std::fs::read_to_string(sealed.config_path()).unwrap();
+    config.push_str(&format!(
+        "\n[root.hsm]\nmodule = \"{}\"\ntoken = \"sallyport\"\nkey = \"root-1\"\n",
+        module.display()
+    ));
+    std::fs::write(sealed.config_path(), config).unwrap();
+    Some(())
+}
+
+fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&[out.stdout.clone(), out.stderr.clone()].concat()).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hardware_token_opens_it_by_its_pin_and_one_that_is_gone_is_named() {
+    let sealed = Sealed::new().await;
+    if token(&sealed).is_none() {
+        return;
+    }
+    let pin = sealed.path().join("pin");
+    let into_hsm = |given: &str| {
+        std::fs::write(&pin, given).unwrap();
+        let shell = format!(
+            "exec {} keys hsm --config {} --fd 0 --pin-fd 3 <{} 3<{}",
+            env!("CARGO_BIN_EXE_sallyport"),
+            sealed.config_path().display(),
+            sealed.path().join("passphrase").display(),
+            pin.display()
+        );
+        let mut command = Command::new("sh");
+        command.env("SOFTHSM2_CONF", sealed.path().join("softhsm2.conf"));
+        command.args(["-c", &shell]).output().unwrap()
+    };
+    let wrong = into_hsm("135791");
+    assert!(
+        !wrong.status.success() && said(&wrong).contains("does not take this PIN"),
+        "{wrong:?}"
+    );
+    let moved = into_hsm("135790");
+    assert!(moved.status.success(), "{}", said(&moved));
+    assert!(
+        said(&moved).contains("made the key root-1"),
+        "{}",
+        said(&moved)
+    );
+    let root = &sealed.config().root.file;
+    assert!(
+        RootKey::open(root, &sealed.passphrase).is_err(),
+        "the passphrase opens nothing now"
+    );
+
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_sallyport"))
+        .env("SOFTHSM2_CONF", sealed.path().join("softhsm2.conf"))
+        .args(["serve", "--config"])
+        .arg(sealed.config_path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..1000 {
+        if sealed.socket().exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        sealed.status_of("/fhir/metadata").await,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let out = sealed.command(&["unseal", "--fd", "0"], b"000000");
+    assert!(
+        out.status.code() == Some(1) && said(&out).contains("does not take this PIN"),
+        "{out:?}"
+    );
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // A token that is gone is said by name; it costs no time, and the gateway stays sealed.
+    let (tokens, away) = (sealed.path().join("tokens"), sealed.path().join("away"));
+    std::fs::rename(&tokens, &away).unwrap();
+    std::fs::create_dir(&tokens).unwrap();
+    let out = sealed.command(&["unseal", "--fd", "0"], b"135790");
+    assert!(
+        out.status.code() == Some(1) && said(&out).contains("no token with the label sallyport"),
+        "{out:?}"
+    );
+    std::fs::remove_dir_all(&tokens).unwrap();
+    std::fs::rename(&away, &tokens).unwrap();
+    let out = sealed.command(&["unseal", "--fd", "0"], b"135790\n");
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(sealed.status_of("/fhir/metadata").await, StatusCode::OK);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(serving.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(serving.wait().unwrap().success());
+    let unseals = sealed.said("gateway.unseal");
+    assert_eq!(
+        (&unseals[0]["by"], &unseals[0]["failed"]),
+        (&json!("hsm"), &json!(1))
+    );
 }
 
 /// `serve` itself, as an operator starts it.

@@ -83,6 +83,8 @@ const OWNED: &[(&str, &str)] = &[
     ("jsonwebtoken", "src/token.rs"),
     ("cedar_policy", "policy/"),
     ("ring", "keys/"),
+    ("cryptoki", "keys/src/hsm.rs"),
+    ("vsss_rs", "keys/src/share.rs"),
     ("aws_lc_rs", "keys/"),
     (
         "zeroize",
@@ -93,11 +95,13 @@ const OWNED: &[(&str, &str)] = &[
 /// Types in `keys` that hold secret bytes, directly or in something they own.
 const SECRETS: &[&str] = &[
     "Secret",
+    "Slot",
     "Dek",
     "FreshDek",
     "Key",
     "MacKey",
     "RootKey",
+    "Share",
     "AuditKey",
     "AuditKeys",
     "OpenKey",

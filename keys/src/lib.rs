@@ -3,7 +3,7 @@
 //! No domain words, no network, no clock, no policy: whoever calls has decided. Read in this order, an hour in all:
 //!
 //! ```text
-//! secret     32 bytes on the heap, wiped on drop; randomness, or the process stops
+//! secret     32 bytes, wiped on drop; randomness, or the process stops       locked   pages that are not swapped
 //! context    what a ciphertext belongs to (associated data)
 //! mac        SHA-256, HMAC-SHA-256, HKDF-SHA-256          gcm        AES-256-GCM on raw bytes
 //! sealed     what a key makes and opens                   key        Key<Active> seals and opens, Key<Retired> opens
@@ -15,7 +15,7 @@
 //! deposit    who deposited what, under which key, of whom disclosure audit keys to an auditor
 //! open_key   a hospital's own key                         receive    opening tickets, strictly
 //! root       the root key: passphrase, shares or token    share      shares of a secret, as people copy them
-//! family     kinds of long-lived keys, and their bytes
+//! hsm        the root key under a token's key (PKCS#11)  family     kinds of long-lived keys, and their bytes
 //! epoch      the keyring's files                          keyring    add, announce, activate, retire, destroy, rewrap
 //! shared     a keyring at work: no reader waits for a disk
 //! private_file, process                                   owner-only files; no core dumps
@@ -52,11 +52,13 @@ mod disclosure;
 mod epoch;
 mod family;
 mod gcm;
+mod hsm;
 mod jose;
 mod jwe;
 mod jwk;
 mod key;
 mod keyring;
+mod locked;
 mod mac;
 mod open_key;
 mod possession;
@@ -83,9 +85,11 @@ pub use deposit::{
 pub use disclosure::{AuditKeys, open_audit_keys, seal_audit_keys};
 pub use epoch::LoadError;
 pub use family::{Family, KeyState, KeyVersion};
+pub use hsm::{HsmError, HsmKey, make_hsm_key};
 pub use jwk::{JwkError, PublicJwk, Recipient};
 pub use key::{Active, Key, Retired};
 pub use keyring::{ChangeError, Keyring, NoKey};
+pub use locked::unlocked_pages;
 pub use mac::{MacKey, sha256};
 pub use open_key::OpenKey;
 pub use possession::{open_challenge, seal_challenge};

@@ -12,14 +12,16 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
+use crate::hsm::{self, HsmError, HsmKey};
 use crate::key::{Active, Key};
 use crate::private_file::{self, ReadError};
-use crate::sealed::Sealed;
+use crate::sealed::{Plaintext, Sealed};
 use crate::secret::{SECRET_BYTES, Secret, random_array};
 use crate::share::{self, Share, ShareSet, ShareSetError};
 
 const MAGIC: &[u8; 17] = b"sallyport-root/1\n";
 const MAGIC_SHARES: &[u8; 24] = b"sallyport-root/shares/1\n";
+const MAGIC_HSM: &[u8; 21] = b"sallyport-root/hsm/1\n";
 const SALT_BYTES: usize = 16;
 const SEALED_BYTES: usize = 6 + 12 + SECRET_BYTES + 16;
 const FILE_BYTES_MAX: usize = 4096;
@@ -47,12 +49,15 @@ pub enum Means {
         /// How many there are.
         count: u8,
     },
+    /// The PIN of a hardware token, which holds the key that the root key is wrapped under.
+    Hsm,
 }
 
 impl std::fmt::Display for Means {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Means::Passphrase => f.write_str("a passphrase"),
+            Means::Hsm => f.write_str("the PIN of a hardware token"),
             Means::Shares {
                 set,
                 threshold,
@@ -71,6 +76,8 @@ pub enum Unlock<'a> {
     Passphrase(&'a [u8]),
     /// Shares, in any order.
     Shares(&'a [Share]),
+    /// The token that holds the key, and its PIN.
+    Hsm(&'a HsmKey, &'a [u8]),
 }
 
 impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Unlock<'a> {
@@ -106,6 +113,9 @@ pub enum RootError {
     /// Put together, the shares open nothing: one of them is not of this set, or the file was altered.
     #[error("the root file does not open with these shares")]
     Shares,
+    /// The hardware token.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
     /// Shorter than [`PASSPHRASE_BYTES_MIN`].
     #[error("the passphrase is too short")]
     ShortPassphrase,
@@ -147,11 +157,10 @@ impl RootKey {
     pub fn open<'a>(path: &Path, unlock: impl Into<Unlock<'a>>) -> Result<RootKey, RootError> {
         let bytes = read(path)?;
         let file = RootFile::parse(&bytes)?;
-        let opened = match (&file, unlock.into()) {
+        let secret = match (&file, unlock.into()) {
             (RootFile::Passphrase { salt, sealed }, Unlock::Passphrase(passphrase)) => {
-                stretch(passphrase, salt)?
-                    .open(&context(salt), sealed)
-                    .map_err(|_| RootError::Passphrase)?
+                let opened = stretch(passphrase, salt)?.open(&context(salt), sealed);
+                secret_of(&opened.map_err(|_| RootError::Passphrase)?)?
             }
             (
                 RootFile::Shares {
@@ -163,13 +172,15 @@ impl RootKey {
                 Unlock::Shares(shares),
             ) => {
                 let unlocking = share::rebuild(shares, *set, *threshold)?;
-                Key::<Active>::from_secret(1, unlocking)
-                    .open(&shares_context(*set, *threshold, *count), sealed)
-                    .map_err(|_| RootError::Shares)?
+                let opened = Key::<Active>::from_secret(1, unlocking)
+                    .open(&shares_context(*set, *threshold, *count), sealed);
+                secret_of(&opened.map_err(|_| RootError::Shares)?)?
+            }
+            (RootFile::Hsm { nonce, wrapped }, Unlock::Hsm(place, pin)) => {
+                hsm::unwrap(place, pin, nonce, wrapped)?
             }
             (file, _) => return Err(RootError::OtherMeans(file.means())),
         };
-        let secret = Secret::from_slice(opened.as_bytes()).ok_or(RootError::NotRootFile)?;
         Ok(RootKey(Key::from_secret(1, secret)))
     }
 
@@ -196,6 +207,18 @@ impl RootKey {
         let (bytes, shares) = self.under_shares(threshold, count)?;
         private_file::replace(path, &bytes).map_err(RootError::Io)?;
         Ok(shares)
+    }
+
+    /// Puts the same root key under a key that a hardware token holds. It is opened by it once before the old file goes
+    /// (its backups do not).
+    ///
+    /// # Errors
+    /// [`RootError`]; afterwards the file is the old one or the new one, whole.
+    pub fn move_to_hsm(&self, path: &Path, place: &HsmKey, pin: &[u8]) -> Result<(), RootError> {
+        let (nonce, wrapped) = hsm::wrap(place, pin, self.0.secret())?;
+        hsm::unwrap(place, pin, &nonce, &wrapped)?;
+        let bytes = [MAGIC_HSM.as_slice(), &nonce, &wrapped].concat();
+        private_file::replace(path, &bytes).map_err(RootError::Io)
     }
 
     fn generate() -> RootKey {
@@ -265,6 +288,10 @@ enum RootFile {
         count: u8,
         sealed: Sealed,
     },
+    Hsm {
+        nonce: [u8; hsm::NONCE_BYTES],
+        wrapped: [u8; hsm::WRAPPED_BYTES],
+    },
 }
 
 impl RootFile {
@@ -282,6 +309,13 @@ impl RootFile {
                 sealed: sealed(rest)?,
             });
         }
+        if let Some(rest) = bytes.strip_prefix(MAGIC_HSM) {
+            let (nonce, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+            return Ok(RootFile::Hsm {
+                nonce: *nonce,
+                wrapped: rest.try_into().map_err(|_| wrong())?,
+            });
+        }
         let rest = bytes.strip_prefix(MAGIC_SHARES).ok_or_else(wrong)?;
         let (set, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
         let ([threshold, count], rest) = rest.split_first_chunk().ok_or_else(wrong)?;
@@ -296,6 +330,7 @@ impl RootFile {
     fn means(&self) -> Means {
         match self {
             RootFile::Passphrase { .. } => Means::Passphrase,
+            RootFile::Hsm { .. } => Means::Hsm,
             RootFile::Shares {
                 set,
                 threshold,
@@ -308,6 +343,10 @@ impl RootFile {
             },
         }
     }
+}
+
+fn secret_of(opened: &Plaintext) -> Result<Secret, RootError> {
+    Secret::from_slice(opened.as_bytes()).ok_or(RootError::NotRootFile)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, RootError> {

@@ -1,24 +1,25 @@
 //! Thirty-two secret bytes: the one container every key in this crate is built on, and where randomness comes from.
 //!
 //! Never here: a `Debug`, `Clone`, `Serialize` or `==` on secret bytes. Only this crate may call `expose`.
-//! The bytes stand on the heap, so moving a key moves a pointer and leaves no copy on the stack; drop wipes them.
-//! Not wiped: the key schedules `ring` and `aws-lc-rs` build for one call, swap, and core dumps (see `harden_process`).
+//! The bytes stand on pages that are locked against swap, so moving a key moves a pointer and leaves no copy on the stack;
+//! drop wipes them. Not wiped: the key schedules `ring` and `aws-lc-rs` build for one call.
 //! A failure here means the operating system has no randomness; the process stops, because no key made then is a key.
 
 use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::Zeroizing;
+
+use crate::locked::Slot;
 
 /// Bytes in every symmetric key, scalar and seed of this crate.
 pub(crate) const SECRET_BYTES: usize = 32;
 
 /// Thirty-two secret bytes, wiped on drop.
-pub(crate) struct Secret(Box<Zeroizing<[u8; SECRET_BYTES]>>);
+pub(crate) struct Secret(Slot);
 
 impl Secret {
     /// Thirty-two fresh random bytes.
     pub(crate) fn random() -> Secret {
         let mut secret = Secret::zeroed();
-        random(secret.0.as_mut_slice());
+        random(secret.0.bytes_mut());
         secret
     }
 
@@ -26,7 +27,7 @@ impl Secret {
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Secret> {
         let bytes: &[u8; SECRET_BYTES] = bytes.try_into().ok()?;
         let mut secret = Secret::zeroed();
-        secret.0.copy_from_slice(bytes);
+        secret.0.bytes_mut().copy_from_slice(bytes);
         Some(secret)
     }
 
@@ -35,24 +36,27 @@ impl Secret {
         fill: impl FnOnce(&mut [u8; SECRET_BYTES]) -> Option<()>,
     ) -> Option<Secret> {
         let mut secret = Secret::zeroed();
-        fill(&mut secret.0)?;
+        fill(secret.0.bytes_mut().try_into().ok()?)?;
         Some(secret)
     }
 
     /// The bytes, for the length of one call into a cipher.
     pub(crate) fn expose(&self) -> &[u8; SECRET_BYTES] {
-        &self.0
+        match self.0.bytes().try_into() {
+            Ok(bytes) => bytes,
+            Err(_) => stop("a secret has not its length"),
+        }
     }
 
     /// A second copy under its own lock of life, for the one place that must write before it swaps.
     pub(crate) fn duplicate(&self) -> Secret {
         let mut secret = Secret::zeroed();
-        secret.0.copy_from_slice(self.0.as_slice());
+        secret.0.bytes_mut().copy_from_slice(self.0.bytes());
         secret
     }
 
     fn zeroed() -> Secret {
-        Secret(Box::new(Zeroizing::new([0; SECRET_BYTES])))
+        Secret(Slot::take())
     }
 }
 

@@ -60,6 +60,11 @@ fn of_root(error: &keys::RootError) -> String {
         keys::RootError::Missing => "put the root key's file back from its copy: without it nothing opens",
         keys::RootError::NotPrivate => "make it the gateway's own: chown to its user, chmod 600",
         keys::RootError::Io(error) => return of_disk(error),
+        keys::RootError::Hsm(_) => "look at the token, its label and its key (`pkcs11-tool --list-objects`); give its user's PIN",
+        keys::RootError::Shares => {
+            "give shares of this one set, each as its holder has it; was the file replaced, put its copy back"
+        }
+        keys::RootError::OtherMeans(_) => "give that, not something else",
         _ => "give the passphrase that was chosen at `init`; was the file replaced, put its copy back",
     }
     .to_owned()

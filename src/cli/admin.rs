@@ -36,6 +36,9 @@ Examples:
         --certificate rj1.pem --why 'contract 2026-114'
     sallyport admin proposals approve 3f9c01ab
     sallyport admin client suspend RJ1 --why 'laptop stolen'
+    sallyport admin keys announce ledger-signing
+    sallyport admin backup
+    sallyport admin seal --why 'intruder in the machine room'
 
 What lets somebody in or cannot be undone is proposed by one administrator and approved by another, within 24 hours.
 Exit codes: 0 done, or proposed; 1 refused, or it does not fit; 2 it could not be tried.";
@@ -89,7 +92,7 @@ enum Command {
     Status,
     /// Everyone in the directory.
     Directory,
-    /// Keys of a practice.
+    /// The gateway's own keys and those of each practice: how they stand, and their turning.
     #[command(subcommand)]
     Keys(Keys),
     /// Organisations, by ODS code.
@@ -119,6 +122,15 @@ enum Command {
     /// Access tokens.
     #[command(subcommand)]
     Token(Token),
+    /// What was erased, and which key versions must still be destroyed until each erasure is complete.
+    Erasures,
+    /// Take a backup while the gateway serves, and read it back.
+    Backup,
+    /// Seal the gateway: no key stays in memory, and everybody gets 503 until it is unsealed on its own machine.
+    Seal {
+        #[command(flatten)]
+        why: Why,
+    },
     /// What waits for a second person.
     #[command(subcommand)]
     Proposals(Proposals),
@@ -126,15 +138,41 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Keys {
-    /// How many record keys stand under each version.
+    /// Versions, states, ages, uses, and what stands under each version; of all keys, or of one.
     List {
-        /// The practice's ODS code.
-        practice: String,
+        /// An ODS code, `audit`, or such as token-signing; all where it is left out.
+        key: Option<String>,
     },
-    /// A new version from now on; record keys are rewrapped while the gateway serves.
+    /// A new version from now on; what stands under a practice's key is rewrapped while the gateway serves.
     Rotate {
-        /// The practice's ODS code.
-        practice: String,
+        /// An ODS code, `audit`, or such as token-signing.
+        key: String,
+    },
+    /// Publish a signing key's next version; it signs nothing yet.
+    Announce {
+        /// token-signing, ticket-signing, deposit-signing or ledger-signing.
+        key: String,
+    },
+    /// Let the announced version sign; the secret half of the one before is gone.
+    Activate {
+        /// token-signing, ticket-signing, deposit-signing or ledger-signing.
+        key: String,
+    },
+    /// Retire a version under which nothing is left; until then it says how much is.
+    Retire {
+        /// An ODS code, or `audit`.
+        key: String,
+        /// Its number.
+        version: u32,
+    },
+    /// Propose to destroy a retired version, for good.
+    Destroy {
+        /// An ODS code, or `audit`.
+        key: String,
+        /// Its number.
+        version: u32,
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -382,16 +420,20 @@ impl Desk {
         match command {
             Command::Status => self.show("/admin/status").await,
             Command::Directory => self.show("/admin/directory").await,
-            Command::Keys(Keys::List { practice }) => {
-                self.show(&format!("/admin/keys/{practice}")).await
+            Command::Keys(it) => self.keys(it).await,
+            Command::Erasures => self.show("/admin/erasures").await,
+            Command::Backup => {
+                let reply = self.post("/admin/backup", &Value::Null).await?;
+                let body = reply.json();
+                let folder = body.get("folder").and_then(plain).unwrap_or_default();
+                self.told(&reply, &format!("taken and read back: {folder}"))
             }
-            Command::Keys(Keys::Rotate { practice }) => {
-                let path = format!("/admin/keys/{practice}/rotate");
-                let reply = self.post(&path, &Value::Null).await?;
-                self.told(
-                    &reply,
-                    &format!("{practice} seals under a new key from now on"),
-                )
+            Command::Seal { why } => {
+                self.confirm("seal the gateway: everybody gets 503", "gateway")?;
+                let body = json!({ "why": why.why });
+                let reply = self.post("/admin/seal", &body).await?;
+                let text = "it is being sealed; on its machine `sallyport unseal` opens it again";
+                self.told(&reply, text)
             }
             Command::Organisation(it) => self.organisation(it).await,
             Command::Client(it) => self.client(it).await,
@@ -421,6 +463,45 @@ impl Desk {
                 self.told(&reply, "withdrawn")
             }
         }
+    }
+
+    async fn keys(&self, command: Keys) -> Result<(), Failed> {
+        let (key, verb, body, text) = match command {
+            Keys::List { key: None } => return self.show("/admin/keys").await,
+            Keys::List { key: Some(key) } => return self.show(&format!("/admin/keys/{key}")).await,
+            Keys::Destroy { key, version, why } => {
+                let object = format!("{key}/{version}");
+                return self.stop("kek.destroy", &object, &why.why).await;
+            }
+            Keys::Rotate { key } => (
+                key,
+                "rotate",
+                Value::Null,
+                "makes under a new version from now on",
+            ),
+            Keys::Announce { key } => (
+                key,
+                "announce",
+                Value::Null,
+                "has a next version, which signs nothing yet",
+            ),
+            Keys::Activate { key } => (
+                key,
+                "activate",
+                Value::Null,
+                "signs under the announced version from now on",
+            ),
+            Keys::Retire { key, version } => (
+                key,
+                "retire",
+                json!({ "version": version }),
+                "has retired that version: it only opens",
+            ),
+        };
+        let reply = self
+            .post(&format!("/admin/keys/{key}/{verb}"), &body)
+            .await?;
+        self.told(&reply, &format!("{key} {text}"))
     }
 
     async fn organisation(&self, command: Organisation) -> Result<(), Failed> {

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use keys::{Means, RootKey, Share, Unlock};
+use keys::{HsmError, Means, RootKey, Share};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{NO, complain, run, say};
+use crate::assembly;
 use crate::config::Config;
-use crate::porter::{REQUEST_BYTES_MAX, Reply, TalkError, talk};
+use crate::porter::{Held, REQUEST_BYTES_MAX, Reply, TalkError, talk};
 
 /// Why it was not done.
 enum Failed {
@@ -145,6 +146,7 @@ pub fn unseal(config: &Path, fd: Option<u32>, only: Option<&str>, json: bool) ->
         let prompt = match now.asks.as_str() {
             "share" => format!("a share of {}: ", now.means),
             "passphrase" => "passphrase of the root key: ".to_owned(),
+            "pin" => "PIN of the hardware token: ".to_owned(),
             _ => return Err(Failed::Untried(now.means)),
         };
         let given = secret(fd, &prompt)?;
@@ -179,7 +181,7 @@ pub enum Keys {
     /// Seal the root key to shares: any so many of them open it, fewer say nothing. Prints them, once.
     ///
     /// The root key stays the same, and so does everything under it; an older copy of its file still opens by what opened
-    /// it then. `root.rotate` makes a new root key.
+    /// it then: destroy such copies.
     Shares {
         /// The gateway's config.
         #[arg(long, value_name = "FILE")]
@@ -196,6 +198,18 @@ pub enum Keys {
         /// One JSON object, for machines.
         #[arg(long)]
         json: bool,
+    },
+    /// Put the root key under a key in the hardware token that the config names; makes that key where there is none.
+    Hsm {
+        /// The gateway's config, with `[root.hsm]`.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Read what opens it now from this file descriptor; shares one a line.
+        #[arg(long, value_name = "N")]
+        fd: Option<u32>,
+        /// Read the token's PIN from this file descriptor.
+        #[arg(long, value_name = "N")]
+        pin_fd: Option<u32>,
     },
     /// Put the root key under a new passphrase, whatever opens it now.
     Passphrase {
@@ -223,6 +237,7 @@ pub fn keys(command: Keys) -> ExitCode {
             fd,
             json,
         } => share_out(&config, threshold, shares, fd, json),
+        Keys::Hsm { config, fd, pin_fd } => into_hsm(&config, fd, pin_fd),
         Keys::Passphrase { config, fd, new_fd } => passphrase(&config, fd, new_fd),
     })
 }
@@ -232,6 +247,7 @@ fn means(config: &Path, json: bool) -> Result<(), Failed> {
     let means = RootKey::means(&config.root.file)?;
     match (json, means) {
         (false, means) => say(&format!("the root key is opened by {means}")),
+        (true, Means::Hsm) => say(&json!({ "means": "hsm" }).to_string()),
         (true, Means::Passphrase) => say(&json!({ "means": "passphrase" }).to_string()),
         (
             true,
@@ -252,23 +268,33 @@ fn means(config: &Path, json: bool) -> Result<(), Failed> {
 }
 
 /// The root key, opened by whatever opens it now.
-pub(super) fn opened(config: &Config, fd: Option<u32>) -> Result<RootKey, String> {
+fn opened(config: &Config, fd: Option<u32>) -> Result<RootKey, String> {
     let path = &config.root.file;
-    let said = |error: keys::RootError| format!("the root key: {error}");
+    let held = held(config, path, fd)?;
+    RootKey::open(path, held.unlock()).map_err(|error| format!("the root key: {error}"))
+}
+
+/// What opens this root file, asked for; or from where the config says that it stands.
+pub(super) fn held(config: &Config, file: &Path, fd: Option<u32>) -> Result<Held, String> {
     let asked = |failed| match failed {
         Failed::Said(text) | Failed::Untried(text) => text,
     };
-    match RootKey::means(path).map_err(said)? {
-        Means::Passphrase => {
-            let given = match fd {
-                None => super::passphrase(config, false)?,
-                fd => secret(fd, "").map_err(asked)?,
-            };
-            RootKey::open(path, Unlock::Passphrase(&given)).map_err(said)
+    let means = RootKey::means(file);
+    let means = means.map_err(|error| format!("the root key {}: {error}", file.display()))?;
+    let given = |prompt| match (fd, &config.root.passphrase_file) {
+        (None, Some(path)) => super::read_passphrase(path),
+        (fd, _) => secret(fd, prompt).map_err(asked),
+    };
+    match means {
+        Means::Passphrase => given("passphrase of the root key: ").map(Held::Passphrase),
+        Means::Hsm => {
+            let place = config.root.hsm.as_ref().map(assembly::hsm_key);
+            let place = place.ok_or_else(|| assembly::NO_HSM.to_owned())?;
+            Ok(Held::Pin(place, given("PIN of the hardware token: ")?))
         }
-        means @ Means::Shares { threshold, .. } => {
-            let shares = gathered(means, usize::from(threshold), fd).map_err(asked)?;
-            RootKey::open(path, Unlock::Shares(&shares)).map_err(said)
+        Means::Shares { threshold, .. } => {
+            let shares = gathered(means, usize::from(threshold), fd);
+            shares.map(Held::Shares).map_err(asked)
         }
     }
 }
@@ -344,6 +370,27 @@ fn print(shares: &[Share], count: u8, json: bool) {
     say(
         "The passphrase or shares from before open nothing now but older copies of the root file: destroy those.",
     );
+}
+
+fn into_hsm(config: &Path, fd: Option<u32>, pin_fd: Option<u32>) -> Result<(), Failed> {
+    let config = Config::load(config)?;
+    let place = config.root.hsm.as_ref().map(assembly::hsm_key);
+    let place = place.ok_or(assembly::NO_HSM)?;
+    let root = opened(&config, fd)?;
+    let pin = secret(pin_fd, "PIN of the hardware token: ")?;
+    match keys::make_hsm_key(&place, &pin) {
+        Ok(()) => say(&format!(
+            "made the key {} in the token {}",
+            place.key, place.token
+        )),
+        Err(HsmError::KeyExists(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    root.move_to_hsm(&config.root.file, &place, &pin)?;
+    say(
+        "the root key is opened by the token; what opened it before opens nothing now but older copies of its file: destroy those",
+    );
+    Ok(())
 }
 
 fn passphrase(config: &Path, fd: Option<u32>, new_fd: Option<u32>) -> Result<(), Failed> {

@@ -339,6 +339,7 @@ fn configure(dir: &Path, address: SocketAddr) -> Result<Config, WorldError> {
         root: Root {
             file: "root.key".into(),
             passphrase_file: Some("passphrase".into()),
+            hsm: None,
         },
         backups: Some("backups".into()),
         rules: None,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use keys::{Means, RootError, RootKey, Share, Unlock};
+use keys::{HsmError, HsmKey, Means, RootError, RootKey, Share, Unlock};
 use rustls::ServerConfig;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -118,17 +118,24 @@ struct Desk {
     until: Option<Instant>,
 }
 
-/// What is given at once, owned while the gateway opens.
-enum Held {
+/// What opens a root key, held until it was tried.
+pub enum Held {
+    /// The passphrase.
     Passphrase(Zeroizing<Vec<u8>>),
+    /// As many shares as are needed.
     Shares(Vec<Share>),
+    /// The token, and its PIN.
+    Pin(HsmKey, Zeroizing<Vec<u8>>),
 }
 
 impl Held {
-    fn unlock(&self) -> Unlock<'_> {
+    /// It, as the root key takes it.
+    #[must_use]
+    pub fn unlock(&self) -> Unlock<'_> {
         match self {
             Held::Passphrase(passphrase) => Unlock::Passphrase(passphrase),
             Held::Shares(shares) => Unlock::Shares(shares),
+            Held::Pin(place, pin) => Unlock::Hsm(place, pin),
         }
     }
 
@@ -136,12 +143,13 @@ impl Held {
         match self {
             Held::Passphrase(_) => "passphrase",
             Held::Shares(_) => "shares",
+            Held::Pin(..) => "hsm",
         }
     }
 
     fn indices(&self) -> Vec<u32> {
         match self {
-            Held::Passphrase(_) => Vec::new(),
+            Held::Passphrase(_) | Held::Pin(..) => Vec::new(),
             Held::Shares(shares) => shares.iter().map(|it| u32::from(it.index())).collect(),
         }
     }
@@ -176,6 +184,11 @@ impl Porter {
         }
         let held = match given {
             Given::Passphrase(passphrase) => Held::Passphrase(Zeroizing::new(passphrase.to_vec())),
+            Given::Pin(pin) => {
+                let place = self.config.root.hsm.as_ref().map(assembly::hsm_key);
+                let unnamed = || UnsealError::Unfit(assembly::NO_HSM.to_owned());
+                Held::Pin(place.ok_or_else(unnamed)?, Zeroizing::new(pin.to_vec()))
+            }
             Given::Share(text) => {
                 desk.forget_old();
                 let share = Share::parse(text);
@@ -187,23 +200,39 @@ impl Porter {
                 Held::Shares(std::mem::take(&mut desk.shares))
             }
         };
-        match self.open(held, uid, desk.failed).await {
-            Ok(gateway) => {
-                *desk = Desk {
-                    beside: Some(self.let_in(gateway)),
-                    ..Desk::default()
-                };
-                Ok(true)
+        self.let_open(&mut desk, held, uid).await.map(|()| true)
+    }
+
+    /// Opens the gateway with what somebody has put together already.
+    ///
+    /// # Errors
+    /// [`UnsealError`]; the gateway stays sealed.
+    pub async fn unseal_with(&self, held: Held) -> Result<(), UnsealError> {
+        let mut desk = self.desk.lock().await;
+        self.let_open(&mut desk, held, None).await
+    }
+
+    async fn let_open(
+        &self,
+        desk: &mut Desk,
+        held: Held,
+        uid: Option<u32>,
+    ) -> Result<(), UnsealError> {
+        let opened = self.open(held, uid, desk.failed).await;
+        match &opened {
+            Ok(_) => {}
+            Err(UnsealError::Wrong(_)) => {
+                desk.failed += 1;
+                desk.until = Some(Instant::now() + wait(desk.failed));
+                tracing::warn!(failed = desk.failed, "a wrong try to unseal the gateway");
             }
-            Err(error) => {
-                if matches!(error, UnsealError::Wrong(_)) {
-                    desk.failed += 1;
-                    desk.until = Some(Instant::now() + wait(desk.failed));
-                    tracing::warn!(failed = desk.failed, "a wrong try to unseal the gateway");
-                }
-                Err(error)
-            }
+            Err(_) => {}
         }
+        *desk = Desk {
+            beside: Some(self.let_in(opened?)),
+            ..Desk::default()
+        };
+        Ok(())
     }
 
     /// Keeps a share that fits; says how many are needed.
@@ -267,6 +296,13 @@ impl Porter {
             bell: self.config.control.as_ref().map(|_| self.bell.pull()),
         });
         self.gate.open(Arc::clone(&app));
+        let unlocked = keys::unlocked_pages();
+        if unlocked > 0 {
+            tracing::warn!(
+                unlocked,
+                "pages with keys can be swapped out: raise LimitMEMLOCK, or keep swap off"
+            );
+        }
         tracing::info!("unsealed");
         tokio::spawn(http::beside(app))
     }
@@ -379,6 +415,7 @@ impl Porter {
         desk.forget_old();
         let (asks, means, need) = match RootKey::means(&self.config.root.file) {
             Ok(means @ Means::Passphrase) => ("passphrase", means.to_string(), 0),
+            Ok(means @ Means::Hsm) => ("pin", means.to_string(), 0),
             Ok(means @ Means::Shares { threshold, .. }) => ("share", means.to_string(), threshold),
             Err(error) => ("nothing", error.to_string(), 0),
         };
@@ -433,9 +470,9 @@ fn wait(failed: u64) -> Duration {
 /// Whether the secret was wrong, or the gateway does not open with the right one.
 fn refused(error: &AssemblyError, config: &Config) -> UnsealError {
     match error {
-        AssemblyError::Root(RootError::Passphrase | RootError::Shares) => {
-            UnsealError::Wrong(error.told(config))
-        }
+        AssemblyError::Root(
+            RootError::Passphrase | RootError::Shares | RootError::Hsm(HsmError::Pin),
+        ) => UnsealError::Wrong(error.told(config)),
         AssemblyError::Root(RootError::OtherMeans(_) | RootError::ShareSet(_)) => {
             UnsealError::Unfit(error.to_string())
         }

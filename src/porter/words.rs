@@ -27,6 +27,8 @@ pub enum Given<'a> {
     Passphrase(&'a [u8]),
     /// One share, as it is printed.
     Share(&'a [u8]),
+    /// The PIN of the hardware token.
+    Pin(&'a [u8]),
 }
 
 // Why by hand: what was given is never shown.
@@ -43,6 +45,7 @@ impl Given<'_> {
         match self {
             Given::Passphrase(_) => "passphrase",
             Given::Share(_) => "share",
+            Given::Pin(_) => "pin",
         }
     }
 }
@@ -55,7 +58,7 @@ pub enum RequestError {
     TooLong,
     /// Not one of the words.
     #[error(
-        "must be `status`, `unseal passphrase`, `unseal share`, `forget` or `seal`, on a line of its own"
+        "must be `status`, `unseal passphrase`, `unseal share`, `unseal pin`, `forget` or `seal`, on a line of its own"
     )]
     Unknown,
     /// Nothing was given to open it with.
@@ -84,6 +87,7 @@ impl<'a> Request<'a> {
             b"seal" => Ok(Request::Seal),
             b"unseal passphrase" => Ok(Request::Unseal(Given::Passphrase(secret?))),
             b"unseal share" => Ok(Request::Unseal(Given::Share(secret?))),
+            b"unseal pin" => Ok(Request::Unseal(Given::Pin(secret?))),
             _ => Err(RequestError::Unknown),
         }
     }
@@ -97,7 +101,7 @@ pub struct Reply {
     pub done: bool,
     /// `sealed` or `serving`.
     pub state: String,
-    /// What the root file asks for: `passphrase` or `share`.
+    /// What the root file asks for: `passphrase`, `share` or `pin`.
     pub asks: String,
     /// In words: what opens it.
     pub means: String,

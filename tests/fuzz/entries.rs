@@ -55,7 +55,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
 fn control(bytes: &[u8]) {
     use sallyport::porter::Request;
     let _ = Request::parse(bytes);
-    for words in ["unseal passphrase\n", "unseal share\n"] {
+    for words in ["unseal passphrase\n", "unseal share\n", "unseal pin\n"] {
         let _ = Request::parse(&[words.as_bytes(), bytes].concat());
     }
 }
