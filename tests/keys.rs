@@ -91,9 +91,14 @@ async fn the_logs_key_hands_over_and_who_holds_the_first_one_follows() {
         if round == 1 {
             receipt(&reply, &first);
         }
+        let before = stage.party("hospital-a");
         let reply = turn(&admin, "ledger-signing", "activate").await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
         assert_eq!(reply.json()["version"], round + 1);
+        // Who still checks by the key before believes nothing more; who was told of the next one goes on.
+        let asked = before.token(&treat(nhs), now_s()).await;
+        let error = asked.err().expect("another key signs").to_string();
+        assert!(error.contains("not signed by this log's key"), "{error}");
     }
     let now = shown(&admin, "/admin/keys").await["log_vkey"].clone();
     let now: sallyport::ledger::Vkey = now.as_str().unwrap().parse().unwrap();

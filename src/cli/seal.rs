@@ -280,7 +280,10 @@ pub(super) fn held(config: &Config, file: &Path, fd: Option<u32>) -> Result<Held
         Failed::Said(text) | Failed::Untried(text) => text,
     };
     let means = RootKey::means(file);
-    let means = means.map_err(|error| format!("the root key {}: {error}", file.display()))?;
+    let means = means.map_err(|error| match file == config.root.file {
+        true => assembly::AssemblyError::from(error).told(config),
+        false => format!("the root key {}: {error}", file.display()),
+    })?;
     let given = |prompt| match (fd, &config.root.passphrase_file) {
         (None, Some(path)) => super::read_passphrase(path),
         (fd, _) => secret(fd, prompt).map_err(asked),

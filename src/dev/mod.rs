@@ -266,7 +266,9 @@ impl World {
         let member = MEMBERS.iter().find(|member| member.name == name);
         let member =
             member.ok_or_else(|| WorldError::Foreign(self.dir.join("clients").join(name)))?;
-        party(&self.dir, &self.issuer, &self.vkey, member)
+        // Why not its first one: the log's key may have handed over, and people tell its readers.
+        let vkey = self.app.gateway.ledger().vkey();
+        party(&self.dir, &self.issuer, &vkey, member)
     }
 
     /// Brings everything that was recorded into the published log.
