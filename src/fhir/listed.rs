@@ -140,7 +140,11 @@ mod tests {
         };
         let (mut lists, mut inherited) = (0, 0);
         for file in files {
-            let bytes = Bytes::from(std::fs::read(file.unwrap().path()).unwrap());
+            let file = file.unwrap().path();
+            if file.is_dir() {
+                continue;
+            }
+            let bytes = Bytes::from(std::fs::read(file).unwrap());
             let Ok(batch) = read_deposit(&bytes, FhirVersion::Stu3, Form::Bundle) else {
                 continue;
             };
