@@ -97,7 +97,7 @@ async fn the_logs_key_hands_over_and_who_holds_the_first_one_follows() {
         assert_eq!(reply.json()["version"], round + 1);
         // Who still checks by the key before believes nothing more; who was told of the next one goes on.
         let asked = before.token(&treat(nhs), now_s()).await;
-        let error = asked.err().expect("another key signs").to_string();
+        let error = asked.expect_err("another key signs").to_string();
         assert!(error.contains("not signed by this log's key"), "{error}");
     }
     let now = shown(&admin, "/admin/keys").await["log_vkey"].clone();
