@@ -24,7 +24,8 @@ def play(st, folder, seconds, seed, tokens):
     ]
     hooks = {"SCHEMATHESIS_HOOKS": "api_roles", "PYTHONPATH": str(pathlib.Path(__file__).parent), "WORLD": str(folder), "TOKENS": tokens}
     print(f"-- tokens: {tokens}", flush=True)
-    return subprocess.run(command, env=os.environ | hooks, check=False).returncode
+    # Why there: it leaves a folder of its own where it runs.
+    return subprocess.run(command, cwd=folder, env=os.environ | hooks, check=False).returncode
 
 
 def main():
