@@ -18,7 +18,11 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // Why asked and not killed: the one that dies at once leaves its workers behind.
+        let asked = rustix::process::Pid::from_child(&self.0);
+        if rustix::process::kill_process(asked, rustix::process::Signal::TERM).is_err() {
+            let _ = self.0.kill();
+        }
         let _ = self.0.wait();
     }
 }
